@@ -1,0 +1,30 @@
+"""Kernel matrix factorisation in JAX whose users and items are updated online, in microseconds, without retraining."""
+
+from jaxmf.baselines import surprise, weighted_rating
+from jaxmf.data import datasets, histories, ratings, splits
+from jaxmf.evaluation import metrics
+from jaxmf.model import kernels, objective, params, priors, rows
+from jaxmf.online import fold_in
+from jaxmf.training import als, notebook, sgd
+from jaxmf.training.loop import Fit, Watch
+
+__all__ = [
+    "Fit",
+    "Watch",
+    "als",
+    "datasets",
+    "fold_in",
+    "histories",
+    "kernels",
+    "metrics",
+    "notebook",
+    "objective",
+    "params",
+    "priors",
+    "ratings",
+    "rows",
+    "sgd",
+    "splits",
+    "surprise",
+    "weighted_rating",
+]

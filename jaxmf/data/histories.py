@@ -1,0 +1,199 @@
+"""Histories of very different lengths as arrays of one shape: a row's ratings cut into pages.
+
+A page holds `w` ratings of one row, the last one filled up with weight 0. A row's equations are the sum of its
+pages' equations, so a page is all that the solver batches over: one shape serves a user with one rating and a film
+with a million, and one compiled program a whole side.
+"""
+
+import bisect
+from typing import Self, no_type_check
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from jaxmf.data.ratings import Ratings
+
+WIDTHS = (32, 8)
+"""Page widths, widest first: wide pages are faster, narrow ones waste less where most rows are short."""
+
+WASTE = 0.25
+"""Share of padding that a wider page may cost."""
+
+PAGES = 1024
+"""Pages a block: at rank 64 and 32 ratings a page 8 MiB of factors, which stay in a CPU's cache over all CG steps."""
+
+
+@no_type_check
+class Block(struct.PyTreeNode):
+    """`b` rows of one side and their ratings, in `p` pages of `w`.
+
+    Where a field has one axis more in front (`g`), it is a stack of blocks of one shape.
+
+    Attributes:
+        rows: Table rows of the histories; rows past the table's end are padding, which a write drops.
+        owner: Which of the `b` rows each page belongs to, ascending.
+        other: Rows of the other side that were rated.
+        rating: The ratings.
+        weight: Their weights; 0 where there is no rating.
+    """
+
+    rows: Int[Array, " b"]
+    owner: Int[Array, " p"]
+    other: Int[Array, "p w"]
+    rating: Float[Array, "p w"]
+    weight: Float[Array, "p w"]
+
+    def parts(self, size: int) -> Self:
+        """The same pages as a stack of blocks of `size` pages, each with all of the rows."""
+        cut = self.owner.shape[0] // size
+        pages = [x.reshape(cut, size, *x.shape[1:]) for x in (self.owner, self.other, self.rating, self.weight)]
+        return Block(jnp.broadcast_to(self.rows, (cut, *self.rows.shape)), *pages)
+
+
+def blocks(
+    ratings: Ratings,
+    rows: Int[np.ndarray, " b"] | None = None,
+    *,
+    width: int | None = None,
+    ladder: bool = False,
+) -> tuple[Block, ...]:
+    """User histories as stacks of blocks; for item histories pass `ratings.transpose()`.
+
+    The ordinary rows share one stack, whose blocks hold about the same number of pages each. Rows of more than
+    `PAGES` pages come one to a block, in stacks of their own.
+
+    Args:
+        ratings: Ratings of the rows, in any order.
+        rows: The users wanted, ascending; else every user. A user without ratings has one empty page.
+        width: Ratings a page; else the widest of `WIDTHS` that wastes little.
+        ladder: Round the shapes up to powers of 4, so that ever new sets of ratings meet few compiled shapes.
+    """
+    rows = np.arange(ratings.n_users) if rows is None else np.asarray(rows)
+    local = np.full(ratings.n_users, -1)
+    local[rows] = np.arange(len(rows))
+    user = local[np.asarray(ratings.user)]
+    order = np.argsort(user, kind="stable")
+    order = order[np.searchsorted(user[order], 0) :]
+    count = np.bincount(user[order], minlength=len(rows))
+    width = width or _width(count)
+    pages = np.maximum(1, -(-count // width))
+    stacks = []
+    for size in _sizes(pages):
+        chosen = np.flatnonzero(pages <= PAGES if size <= PAGES else (pages <= size) & (pages > size // 2))
+        stacks.append(_stack(ratings, rows, order, count, pages, width, chosen, size, ladder=ladder))
+    return tuple(stacks)
+
+
+def one_row(other: Int[np.ndarray, " n"], rating: Float[np.ndarray, " n"]) -> Block:
+    """The history of one row, as row 0, with its shape rounded up as in `blocks`: cheap enough for every request."""
+    n, width = len(other), WIDTHS[0]
+    p = _rung(-(-n // width))
+    others, ratings, weights = np.zeros(p * width, np.int32), *np.zeros((2, p * width), np.float32)
+    others[:n], ratings[:n], weights[:n] = other, rating, 1
+    shape = (p, width)
+    return Block(
+        np.zeros(1, np.int32),
+        np.zeros(p, np.int32),
+        others.reshape(shape),
+        ratings.reshape(shape),
+        weights.reshape(shape),
+    )
+
+
+def padded_share(stacks: tuple[Block, ...]) -> float:
+    """Share of the slots that hold no rating (or one of weight 0)."""
+    slots = sum(stack.weight.size for stack in stacks)
+    return 1 - sum(int(np.count_nonzero(stack.weight)) for stack in stacks) / max(1, slots)
+
+
+def _rung(pages: int) -> int:
+    """The number of pages rounded up: to a power of 4 within a block, to a power of 2 above."""
+    bits = max(0, pages - 1).bit_length()
+    return 1 << (bits + bits % 2 if pages <= PAGES else bits)
+
+
+def _width(count: np.ndarray) -> int:
+    """The widest page that keeps the waste low; else the narrowest."""
+    total = max(1, count.sum())
+    waste = {width: 1 - total / (np.maximum(1, -(-count // width)).sum() * width) for width in WIDTHS}
+    return next((width for width in WIDTHS if waste[width] <= WASTE), WIDTHS[-1])
+
+
+def _sizes(pages: np.ndarray) -> list[int]:
+    """Upper bounds of pages a block: one for the ordinary rows, then the doublings that longer rows need."""
+    sizes = [PAGES] if (pages <= PAGES).any() else []
+    size = 2 * PAGES
+    while size // 2 < pages.max(initial=0):
+        if ((pages <= size) & (pages > size // 2)).any():
+            sizes.append(size)
+        size *= 2
+    return sizes
+
+
+def _pack(last: np.ndarray) -> np.ndarray:
+    """Block of each row: consecutive rows, at most `PAGES` pages a block, as few blocks as that takes, evenly filled.
+
+    Args:
+        last: Running total of the rows' pages.
+    """
+
+    def fill(capacity: int) -> np.ndarray:
+        cuts = [0]
+        while cuts[-1] < len(last):
+            before = last[cuts[-1] - 1] if cuts[-1] else 0
+            cuts.append(int(np.searchsorted(last, before + capacity, "right")))
+        return np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
+
+    longest = int(np.diff(last, prepend=0).max())
+    fewest = fill(PAGES)[-1]
+    even = max(longest, -(-int(last[-1]) // int(fewest + 1)))
+    capacities = range(even, PAGES + 1)
+    return fill(capacities[bisect.bisect_left(capacities, -fewest, key=lambda capacity: -fill(capacity)[-1])])
+
+
+def _stack(
+    ratings: Ratings,
+    rows: np.ndarray,
+    order: np.ndarray,
+    count: np.ndarray,
+    pages: np.ndarray,
+    width: int,
+    chosen: np.ndarray,
+    size: int,
+    *,
+    ladder: bool,
+) -> Block:
+    """The `chosen` rows in blocks of at most about `size` pages, all of one shape."""
+    last = np.cumsum(pages[chosen])
+    block = _pack(last) if size <= PAGES else np.arange(len(chosen))
+    g = int(block[-1]) + 1
+    first_row = np.searchsorted(block, np.arange(g))
+    n_rows = np.bincount(block)
+    n_pages = np.bincount(block, weights=pages[chosen]).astype(int)
+    b, p = int(n_rows.max()), int(n_pages.max()) if size <= PAGES else size
+    if ladder and size <= PAGES:
+        b = p = _rung(p)
+
+    out_rows = np.full((g, b), ratings.n_users, np.int32)
+    slot = np.arange(len(chosen)) - first_row[block]
+    out_rows[block, slot] = rows[chosen]
+    page_block = np.repeat(block, pages[chosen])
+    page = np.arange(last[-1]) - (np.cumsum(n_pages) - n_pages)[page_block]
+    owner = np.full((g, p), b - 1, np.int32)
+    owner[page_block, page] = np.repeat(slot, pages[chosen])
+
+    start = np.cumsum(count) - count
+    member = np.repeat(np.arange(len(chosen)), count[chosen])
+    position = np.arange(len(member)) - np.repeat(np.cumsum(count[chosen]) - count[chosen], count[chosen])
+    source = order[start[chosen][member] + position]
+    first_page = last - pages[chosen]
+    flat = first_page[member] + position // width
+    where = (page_block[flat], page[flat], position % width)
+    other = np.zeros((g, p, width), np.int32)
+    rating, weight = np.zeros((2, g, p, width), np.float32)
+    other[where] = np.asarray(ratings.item)[source]
+    rating[where] = np.asarray(ratings.rating)[source]
+    weight[where] = np.asarray(ratings.weight)[source]
+    return Block(out_rows, owner, other, rating, weight)

@@ -1,0 +1,70 @@
+"""What every trainer minimises: Σ w (r − r̂)² + the rows' priors, a sum over ratings and rows."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxmf.data.ratings import Ratings
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.params import Params, predict
+from jaxmf.model.priors import Prior, Priors
+from jaxmf.model.tables import Table
+
+
+class Weights(NamedTuple):
+    """Total weight of the ratings of each user and of each item."""
+
+    user: Float[Array, " users"]
+    item: Float[Array, " items"]
+
+
+def weights(ratings: Ratings) -> Weights:
+    """How much each row was rated."""
+    weight = jnp.asarray(ratings.weight)
+    return Weights(
+        jnp.zeros(ratings.n_users).at[ratings.user].add(weight),
+        jnp.zeros(ratings.n_items).at[ratings.item].add(weight),
+    )
+
+
+def loss(params: Params, kernel: Kernel, ratings: Ratings, priors: Priors, n: Weights) -> Float[Array, ""]:
+    """Σ w (r − r̂)² + Σ priors over all ratings and all rows; `n` is `weights(ratings)`."""
+    error = ratings.rating - predict(params, kernel, ratings.user, ratings.item)
+    return (
+        jnp.sum(ratings.weight * error**2)
+        + penalty(priors.user, params.user, n.user).sum()
+        + penalty(priors.item, params.item, n.item).sum()
+    )
+
+
+def batch_loss(
+    params: Params, kernel: Kernel, batch: Ratings, priors: Priors, n_user: Float[Array, " b"], n_item: Float[Array, " b"]
+) -> Float[Array, ""]:
+    """An unbiased estimate of `loss` over the total weight, from a random batch of ratings.
+
+    Each rating carries its share 1/n of its two rows' priors.
+
+    Args:
+        params: Tables that the batch points into.
+        kernel: The kernel.
+        batch: The ratings.
+        priors: The priors.
+        n_user: Total weight of the ratings of each rating's user.
+        n_item: The same of its item.
+    """
+    error = batch.rating - predict(params, kernel, batch.user, batch.item)
+    share = penalty(priors.user, params.user[batch.user], n_user) / jnp.maximum(n_user, 1e-9)
+    share += penalty(priors.item, params.item[batch.item], n_item) / jnp.maximum(n_item, 1e-9)
+    return jnp.sum(batch.weight * (error**2 + share)) / jnp.sum(batch.weight)
+
+
+def penalty(prior: Prior, table: Table, n: Float[Array, " rows"]) -> Float[Array, " rows"]:
+    """The prior's part of the objective, a row each; `n` is the total weight of the row's ratings."""
+    return table.dot(table * prior.precision(n))
+
+
+def rmse(params: Params, kernel: Kernel, ratings: Ratings, low: float, high: float) -> Float[Array, ""]:
+    """Root mean squared error on `ratings` of predictions clipped to [`low`, `high`]."""
+    predicted = jnp.clip(predict(params, kernel, ratings.user, ratings.item), low, high)
+    return jnp.sqrt(jnp.sum(ratings.weight * (ratings.rating - predicted) ** 2) / jnp.sum(ratings.weight))

@@ -1,0 +1,59 @@
+"""The parameters of the model: two tables of one kind, and an offset."""
+
+from typing import Self, no_type_check
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, Key, ScalarLike
+
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.tables import Table
+
+
+@no_type_check
+class Params(struct.PyTreeNode):
+    """A model: the users' table, the items' table, and the kernel's offset μ."""
+
+    user: Table
+    item: Table
+    offset: Float[Array, ""]
+
+    def transpose(self) -> Self:
+        """The same model seen from the other side: items as users, users as items."""
+        return Params(self.item, self.user, self.offset)
+
+
+def init(
+    key: Key[Array, ""], n_users: int, n_items: int, rank: int, *, offset: ScalarLike = 0.0, scale: float = 0.1
+) -> Params:
+    """Biases 0, factors N(0, `scale`²).
+
+    Raises:
+        ValueError: If `rank` is not positive.
+
+    Example:
+        >>> params = init(jax.random.key(0), n_users=3, n_items=5, rank=2)
+        >>> params.item.factors.shape
+        (5, 2)
+    """
+    if not rank >= 1:
+        raise ValueError(f"rank must be 1 or more, got {rank}: it is the number of factors a row")
+    users, items = jax.random.split(key)
+    return Params(
+        user=Table(jnp.zeros(n_users), scale * jax.random.normal(users, (n_users, rank))),
+        item=Table(jnp.zeros(n_items), scale * jax.random.normal(items, (n_items, rank))),
+        offset=jnp.asarray(offset, jnp.float32),
+    )
+
+
+def predict(params: Params, kernel: Kernel, user: Int[Array, " n"], item: Int[Array, " n"]) -> Float[Array, " n"]:
+    """Predicted ratings r̂ of the pairs (user, item), in the unit of the ratings; not clipped.
+
+    Example:
+        >>> from jaxmf.model.kernels import Linear
+        >>> params = init(jax.random.key(0), 3, 5, 2, offset=3.5, scale=0.0)
+        >>> predict(params, Linear(), jnp.array([0, 2]), jnp.array([4, 1]))
+        Array([3.5, 3.5], dtype=float32)
+    """
+    return jax.vmap(kernel, (0, 0, None))(params.user[user], params.item[item], params.offset)

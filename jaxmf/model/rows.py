@@ -1,0 +1,239 @@
+"""The heart: a row is a small regression problem.
+
+With the other side frozen, a row's ratings are targets, the rated rows are features, and the row's bias and factors
+are the answer. The same solve trains (every user, then every item), folds in (the rows with new ratings) and is
+differentiable.
+
+A batch of rows is one block-diagonal system over pages of ratings (see `jaxmf.data.histories`): `vmap` runs the
+kernel over pages and their slots, a segment sum joins the pages of a row, and each row has its own step lengths.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, ScalarLike
+
+from jaxmf.data.histories import PAGES, Block
+from jaxmf.model import cg
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.tables import Table
+
+
+class Equations(NamedTuple):
+    """A step's linear equations, (JᵀWJ + Λ) δ = JᵀWe − Λ(x − m), a row each."""
+
+    matvec: cg.MatVec
+    rhs: Table
+    diagonal: Table
+
+
+def solve_row(
+    kernel: Kernel,
+    offset: ScalarLike,
+    others: Table,
+    rating: Float[Array, " n"],
+    weight: Float[Array, " n"],
+    *,
+    mean: Table,
+    precision: Table,
+    start: Table | None = None,
+    steps: int = 8,
+    cg_steps: int = 32,
+) -> Table:
+    """The row that minimises Σ w (r − r̂)² + Σ Λ (x − m)²: a scalar bias and `k` factors.
+
+    The batch of one of `solve_rows`, for the mathematics in small: `jax.vmap` of it gives what `solve_rows` gives.
+
+    Args:
+        kernel: The kernel.
+        offset: Its offset μ.
+        others: The `n` rated rows of the other side.
+        rating: Their ratings.
+        weight: Their weights.
+        mean: Prior mean m of the row.
+        precision: Prior precision Λ of the row, in units of a rating's.
+        start: Where to begin; else at the mean.
+        steps: Gauss–Newton steps of a kernel that is not linear.
+        cg_steps: Conjugate-gradient steps in each.
+
+    Example:
+        >>> from jaxmf.model.kernels import Linear
+        >>> others = Table(jnp.zeros(2), jnp.array([[1.0], [2.0]]))
+        >>> zero, one = Table(jnp.array(0.0), jnp.zeros(1)), Table(jnp.array(1.0), jnp.ones(1))
+        >>> row = solve_row(Linear(), 3.0, others, jnp.array([4.0, 5.0]), jnp.ones(2), mean=zero, precision=one)
+        >>> row.bias.round(3), row.factors.round(3)
+        (Array(0.333, dtype=float32), Array([0.833], dtype=float32))
+    """
+    n = rating.shape[0]
+    block = Block(jnp.zeros(1, int), jnp.zeros(1, int), jnp.arange(n)[None], rating[None], weight[None])
+    one = jax.tree.map(lambda x: x[None], (start or mean, mean, precision))
+    rows = solve_rows(kernel, offset, one[0], others, block, *one[1:], steps=steps, cg_steps=cg_steps)
+    return jax.tree.map(lambda x: x[0], rows)
+
+
+def solve_rows(
+    kernel: Kernel,
+    offset: ScalarLike,
+    start: Table,
+    others: Table,
+    block: Block,
+    mean: Table,
+    precision: Table,
+    *,
+    steps: int = 8,
+    cg_steps: int = 32,
+) -> Table:
+    """The `b` rows that minimise each their Σ w (r − r̂)² + Σ Λ (x − m)².
+
+    Gauss–Newton, each step's equations by conjugate gradients; one step is exact where the kernel is linear in the
+    row. For the others a step that does not lower a row's objective is not taken and that row is damped
+    (Levenberg–Marquardt), so no row ever gets worse than its start. The result is differentiable in every array by
+    the implicit function theorem at the solution, whatever the number of steps.
+
+    Args:
+        kernel: The kernel.
+        offset: Its offset μ.
+        start: Where the `b` rows begin.
+        others: The other side's table.
+        block: The rows' ratings.
+        mean: Prior means: (`b`,) and (`b`, `k`), or what broadcasts to that.
+        precision: Prior precisions, likewise, in units of a rating's.
+        steps: Gauss–Newton steps of a kernel that is not linear.
+        cg_steps: Conjugate-gradient steps in each. `k` + 1 of them are exact; fewer than that nearly always do.
+    """
+
+    def loss(x: Table) -> Float[Array, " b"]:
+        return row_losses(kernel, offset, x, others, block, mean, precision)
+
+    def gradient(x: Table) -> Table:
+        return jax.grad(lambda x: 0.5 * loss(x).sum())(x)
+
+    def equations(x: Table) -> Equations:
+        return _equations(kernel, offset, x, others, block, mean, precision)
+
+    def gauss_newton(_: Callable, x: Table) -> Table:
+        if kernel.linear:
+            return x + cg.solve(*equations(x), steps=cg_steps)
+        return _damped(equations, loss, x, steps, cg_steps)
+
+    def tangent(linear: cg.MatVec, rhs: Table) -> Table:
+        one = jax.tree.map(jnp.ones_like, rhs)
+        return cg.solve(linear, rhs, one, steps=4 * (rhs.rank + 1), tol=1e-7)
+
+    return lax.custom_root(gradient, start, gauss_newton, tangent)
+
+
+def row_losses(
+    kernel: Kernel, offset: ScalarLike, x: Table, others: Table, block: Block, mean: Table, precision: Table
+) -> Float[Array, " b"]:
+    """Σ w (r − r̂)² + Σ Λ (x − m)² of each row."""
+
+    def of_pages(part: Block) -> Float[Array, " b"]:
+        predicted = _over_pages(kernel)(x[part.owner], others[part.other], offset)
+        return _by_row(part, len(x), jnp.sum(part.weight * (part.rating - predicted) ** 2, -1))
+
+    away = x - mean
+    return _sum_parts(of_pages, block) + away.dot(away * precision)
+
+
+def row_weights(block: Block) -> Float[Array, " b"]:
+    """Total weight of each row's ratings: the n that a prior's precision may grow with."""
+    return _by_row(block, block.rows.shape[0], block.weight.sum(-1))
+
+
+def _equations(
+    kernel: Kernel, offset: ScalarLike, x: Table, others: Table, block: Block, mean: Table, precision: Table
+) -> Equations:
+    """Linearised at `x`. By shape, the matvec goes over the ratings (J and Jᵀ) or over each row's Gram matrix."""
+    b, k = x.factors.shape
+
+    def linearise(part: Block) -> tuple[Table, Float[Array, "p w"]]:
+        jacobian = _over_pages(jax.value_and_grad(kernel))
+        predicted, j = jacobian(x[part.owner], others[part.other], offset)
+        return j, part.weight * (part.rating - predicted)
+
+    prior_rhs = (mean - x) * precision
+    if gram_first(block, b, k):
+
+        def grams(part: Block) -> tuple[Float[Array, "b k+1 k+1"], Table]:
+            j, error = linearise(part)
+            flat = jnp.concatenate([j.bias[..., None], j.factors], -1)
+            gram = jnp.einsum("pwk,pwl->pkl", part.weight[..., None] * flat, flat)
+            return _by_row(part, b, gram), _transposed(part, b, j, error)
+
+        gram, rhs = _sum_parts(grams, block)
+
+        def matvec(d: Table) -> Table:
+            flat = jnp.concatenate([d.bias[:, None], d.factors], -1)
+            out = jnp.einsum("bkl,bl->bk", gram, flat)
+            return Table(out[:, 0], out[:, 1:]) + d * precision
+
+        diagonal = jnp.diagonal(gram, axis1=1, axis2=2)
+        return Equations(matvec, rhs + prior_rhs, Table(diagonal[:, 0], diagonal[:, 1:]) + precision)
+
+    j, error = linearise(block)
+
+    def matvec(d: Table) -> Table:
+        d_page = d[block.owner]
+        jd = j.bias * d_page.bias[:, None] + jnp.einsum("pwk,pk->pw", j.factors, d_page.factors)
+        return _transposed(block, b, j, block.weight * jd) + d * precision
+
+    diagonal = _transposed(block, b, j * j, block.weight) + precision
+    return Equations(matvec, _transposed(block, b, j, error) + prior_rhs, diagonal)
+
+
+def gram_first(block: Block, b: int, k: int) -> bool:
+    """Whether a block's equations go by Gram matrices: where J would not fit the cache, or rows are long for `k`."""
+    p, w = block.weight.shape
+    return p > PAGES or (w >= 2 * (k + 1) and p >= 4 * b)
+
+
+def _damped(
+    equations: Callable[[Table], Equations],
+    loss: Callable[[Table], Float[Array, " b"]],
+    x: Table,
+    steps: int,
+    cg_steps: int,
+) -> Table:
+    """Levenberg–Marquardt (Marquardt 1963), each row with a damping of its own, starting undamped."""
+
+    def step(_: int, state: tuple) -> tuple:
+        x, damping, current = state
+        matvec, rhs, diagonal = equations(x)
+        ridge = diagonal.scale(damping)
+        trial = x + cg.solve(lambda d: matvec(d) + d * ridge, rhs, diagonal + ridge, steps=cg_steps)
+        new = loss(trial)
+        better = new <= current
+        x = jax.tree.map(lambda a, b: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b), trial, x)
+        damping = jnp.where(better, jnp.where(damping > 1e-3, damping / 10, 0), jnp.maximum(10 * damping, 0.1))
+        return x, damping, jnp.where(better, new, current)
+
+    current = loss(x)
+    return lax.fori_loop(0, steps, step, (x, jnp.zeros_like(current), current))[0]
+
+
+def _over_pages(kernel: Callable) -> Callable:
+    """A function of one pair as one of (row of each page, others of each page's slots, offset)."""
+    return jax.vmap(jax.vmap(kernel, (None, 0, None)), (0, 0, None))
+
+
+def _by_row(block: Block, b: int, values: Float[Array, "p ..."]) -> Float[Array, "b ..."]:
+    """Sums over the pages of each row."""
+    return jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
+
+
+def _transposed(block: Block, b: int, j: Table, u: Float[Array, "p w"]) -> Table:
+    """Jᵀu, a row each."""
+    return Table(
+        _by_row(block, b, jnp.sum(j.bias * u, -1)), _by_row(block, b, jnp.einsum("pwk,pw->pk", j.factors, u))
+    )
+
+
+def _sum_parts(function: Callable, block: Block) -> Float[Array, "b ..."]:
+    """`function` summed over parts of at most `PAGES` pages: however long a row, its memory is a part's."""
+    if block.owner.shape[0] <= PAGES:
+        return function(block)
+    return jax.tree.map(lambda x: x.sum(0), lax.map(function, block.parts(PAGES)))

@@ -1,0 +1,50 @@
+"""A table of rows: what users and items are alike."""
+
+from typing import Self, no_type_check
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+
+@no_type_check
+class Table(struct.PyTreeNode):
+    """One side of the model, users or items: a bias and `k` factors a row."""
+
+    bias: Float[Array, " rows"]
+    factors: Float[Array, "rows k"]
+
+    def __len__(self) -> int:
+        return self.bias.shape[0]
+
+    def __getitem__(self, rows: Int[Array, "..."]) -> Self:
+        return Table(self.bias[rows], self.factors[rows])
+
+    def __add__(self, other: Self) -> Self:
+        return Table(self.bias + other.bias, self.factors + other.factors)
+
+    def __sub__(self, other: Self) -> Self:
+        return Table(self.bias - other.bias, self.factors - other.factors)
+
+    def __mul__(self, other: Self) -> Self:
+        return Table(self.bias * other.bias, self.factors * other.factors)
+
+    def scale(self, by: Float[Array, " rows"]) -> Self:
+        """Each row times a number of its own."""
+        return Table(by * self.bias, by[:, None] * self.factors)
+
+    def dot(self, other: Self) -> Float[Array, " rows"]:
+        """Inner product of each row with the other table's."""
+        return self.bias * other.bias + jnp.sum(self.factors * other.factors, -1)
+
+    def put(self, rows: Int[Array, " b"], values: Self) -> Self:
+        """The table with `values` in `rows`; rows past its end are padding and dropped."""
+        return Table(
+            self.bias.at[rows].set(values.bias, mode="drop"),
+            self.factors.at[rows].set(values.factors, mode="drop"),
+        )
+
+    @property
+    def rank(self) -> int:
+        """Number of factors, `k`."""
+        return self.factors.shape[-1]

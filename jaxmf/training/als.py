@@ -1,0 +1,156 @@
+"""Alternating least squares: every user's solve, then every item's, again and again.
+
+For a kernel that is not linear in a row the solves are Gauss–Newton steps, and the trainer alternating Gauss–Newton.
+"""
+
+from typing import no_type_check
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from jaxmf.data.histories import Block, blocks
+from jaxmf.data.ratings import Ratings
+from jaxmf.model import params, rows
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.objective import Weights, loss, weights
+from jaxmf.model.params import Params
+from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
+from jaxmf.model.tables import Table
+from jaxmf.training import loop
+from jaxmf.training.loop import Fit, Info, Watch
+
+REMEDY = "raise `factor_reg`"
+
+
+@no_type_check
+class Histories(struct.PyTreeNode):
+    """The training ratings, and the same as stacks of blocks of either side."""
+
+    ratings: Ratings
+    n: Weights
+    user: tuple[Block, ...]
+    item: tuple[Block, ...]
+
+
+@no_type_check
+class State(struct.PyTreeNode):
+    """What ALS carries from sweep to sweep."""
+
+    params: Params
+
+
+def histories(ratings: Ratings) -> Histories:
+    """Ratings on the host as what `step` takes."""
+    return Histories(ratings, weights(ratings), blocks(ratings), blocks(ratings.transpose()))
+
+
+def init(key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int) -> State:
+    """Factors N(0, 0.1²), biases 0, the offset where rows of zeros give the mean rating."""
+    mean = float(np.average(ratings.rating, weights=ratings.weight))
+    return State(params.init(key, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean)))
+
+
+def step(
+    state: State, data: Histories, *, kernel: Kernel, prior: Prior | Priors, steps: int = 1, cg_steps: int = 3
+) -> tuple[State, Info]:
+    """One sweep: all users with the items frozen, then all items with the users frozen.
+
+    Neither half raises the objective, whatever the kernel and the number of steps. Info's `loss` is the objective
+    after the sweep, a rating.
+
+    Args:
+        state: The state; donate it.
+        data: Both sides' histories.
+        kernel: The kernel.
+        prior: The prior of both sides, or one each.
+        steps: Gauss–Newton steps a row, for a kernel that is not linear.
+        cg_steps: Conjugate-gradient steps in each, from where the row is: a few suffice, as the next sweep goes on.
+    """
+    priors = both_sides(prior)
+    settings = {"steps": steps, "cg_steps": cg_steps}
+    model = state.params
+    model = model.replace(user=solve_side(kernel, model, data.user, priors.user, **settings))
+    model = model.replace(item=solve_side(kernel, model.transpose(), data.item, priors.item, **settings))
+    return State(model), {"loss": loss(model, kernel, data.ratings, priors, data.n) / data.n.user.sum()}
+
+
+def solve_side(
+    kernel: Kernel, model: Params, stacks: tuple[Block, ...], prior: Prior, *, steps: int, cg_steps: int
+) -> Table:
+    """The users' table solved with the items frozen, each row from where it is.
+
+    For the items pass `model.transpose()` and their stacks.
+    """
+    table = model.user
+
+    def solve(block: Block) -> Table:
+        start = table[block.rows]
+        precision = prior.precision(rows.row_weights(block))
+        zero = jax.tree.map(jnp.zeros_like, start)
+        return rows.solve_rows(
+            kernel, model.offset, start, model.item, block, zero, precision, steps=steps, cg_steps=cg_steps
+        )
+
+    for stack in stacks:
+        solved = lax.map(solve, stack)
+        table = table.put(stack.rows.ravel(), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), solved))
+    return table
+
+
+def fit(
+    key: Key[Array, ""],
+    ratings: Ratings,
+    *,
+    kernel: Kernel,
+    rank: int = 32,
+    prior: Prior | Priors = DEFAULT,
+    epochs: int = 15,
+    steps: int = 1,
+    cg_steps: int = 3,
+    watch: Watch = Watch(),
+) -> Fit:
+    """Fit by alternating least squares.
+
+    Args:
+        key: Random key of the start.
+        ratings: Training ratings, on the host.
+        kernel: The kernel.
+        rank: Number of factors.
+        prior: The prior of both sides, or one each.
+        epochs: Sweeps over both sides.
+        steps: Gauss–Newton steps a row and sweep, for a kernel that is not linear.
+        cg_steps: Conjugate-gradient steps in each.
+        watch: Validation, early stopping, progress.
+
+    Raises:
+        ValueError: If a setting or a rating is out of range, or the loss stops being finite.
+
+    Example:
+        >>> from jaxmf.model.kernels import Linear
+        >>> user, item = np.divmod(np.arange(12), 4)
+        >>> ratings = Ratings(user, item, 1.0 + (user + item) % 5, np.ones(12), n_users=3, n_items=4)
+        >>> result = fit(jax.random.key(0), ratings, kernel=Linear(), rank=2, epochs=5)
+        >>> bool(np.all(np.diff(result.history["loss"]) <= 0))
+        True
+    """
+    loop.check(ratings, kernel, rank, epochs, watch)
+    priors = check(prior)
+
+    def epoch(state: State, data: tuple[Histories, Priors]) -> tuple[State, Info]:
+        histories, priors = data
+        return step(state, histories, kernel=kernel, prior=priors, steps=steps, cg_steps=cg_steps)
+
+    return loop.run(
+        init(key, ratings, kernel=kernel, rank=rank),
+        (jax.tree.map(jnp.asarray, histories(ratings)), priors),
+        epoch,
+        ratings=ratings,
+        kernel=kernel,
+        epochs=epochs,
+        watch=watch,
+        remedy=REMEDY,
+    )

@@ -1,0 +1,138 @@
+"""The loop that all trainers share: compile once, run epochs, watch, stop."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+from tqdm.auto import tqdm
+
+from jaxmf.data.ratings import Ratings
+from jaxmf.model import objective
+from jaxmf.model.kernels import Kernel, check_ratings
+from jaxmf.model.params import Params
+
+State = TypeVar("State")
+Info = dict[str, Float[Array, ""]]
+
+
+class Fit(NamedTuple):
+    """What a trainer's `fit` returns.
+
+    Attributes:
+        params: The fitted model: the last epoch's, or the best one's under early stopping.
+        history: Per epoch: `loss`, and `rmse` where there is a validation part.
+        seconds: Wall time of training, compilation apart.
+        compile_seconds: Wall time of tracing and compiling.
+    """
+
+    params: Params
+    history: dict[str, np.ndarray]
+    seconds: float
+    compile_seconds: float
+
+
+class Watch(NamedTuple):
+    """What to look at while training.
+
+    Attributes:
+        validation: Ratings whose RMSE is reported each epoch (predictions clipped to the training ratings' range).
+        patience: Stop after this many epochs without a better validation RMSE and return the best epoch's model.
+        progress: Show a progress bar, where standard error is a terminal.
+        callback: Called with (epoch, numbers of that epoch, params) after every epoch.
+    """
+
+    validation: Ratings | None = None
+    patience: int | None = None
+    progress: bool = False
+    callback: Callable[[int, dict[str, float], Params], None] | None = None
+
+
+def check(ratings: Ratings, kernel: Kernel, rank: int, epochs: int, watch: Watch) -> None:
+    """Refuse what can't be trained, before anything is compiled.
+
+    Raises:
+        ValueError: If there are no ratings, `rank` or `epochs` is below 1, a rating is outside the kernel's scale, or
+            early stopping has no validation part.
+    """
+    if not len(ratings) or not np.any(ratings.weight):
+        raise ValueError("no rating has a weight above 0: a model needs at least one")
+    if not rank >= 1:
+        raise ValueError(f"rank must be 1 or more, got {rank}: it is the number of factors a row")
+    if not epochs >= 1:
+        raise ValueError(f"epochs must be 1 or more, got {epochs}")
+    check_ratings(kernel, np.asarray(ratings.rating))
+    if watch.patience is not None and watch.validation is None:
+        raise ValueError(f"patience={watch.patience} needs validation ratings to judge by: pass them in Watch(validation=…)")
+
+
+def run(
+    state: State,
+    data: Any,  # noqa: ANN401 whatever pytree the trainer's epoch takes
+    epoch: Callable[[State, Any], tuple[State, Info]],
+    *,
+    ratings: Ratings,
+    kernel: Kernel,
+    epochs: int,
+    watch: Watch,
+    remedy: str,
+) -> Fit:
+    """`epochs` times `epoch`, as one program where nobody watches and as one an epoch where somebody does.
+
+    Args:
+        state: A state with `params`; its buffers are given up.
+        data: What `epoch` takes besides.
+        epoch: (state, data) → (state, Info).
+        ratings: The training ratings, for their range.
+        kernel: The kernel.
+        epochs: How many.
+        watch: What to look at.
+        remedy: What to change where the loss stops being finite, for the error's text.
+
+    Raises:
+        ValueError: If the loss stops being finite.
+    """
+    low, high = float(np.min(ratings.rating)), float(np.max(ratings.rating))
+    watched = watch.progress or watch.patience is not None or watch.callback is not None
+    size = 1 if watched else epochs
+
+    def several(state: State, data: Any, validation: Ratings | None) -> tuple[State, Info]:  # noqa: ANN401
+        def one(state: State, _: None) -> tuple[State, Info]:
+            state, info = epoch(state, data)
+            if validation is not None:
+                info = info | {"rmse": objective.rmse(state.params, kernel, validation, low, high)}
+            return state, info
+
+        return lax.scan(one, state, None, length=size)
+
+    start = time.perf_counter()
+    program = jax.jit(several, donate_argnums=0).lower(state, data, watch.validation).compile()
+    compiled = time.perf_counter()
+    history: list[dict[str, np.ndarray]] = []
+    best, best_params, since = np.inf, None, 0
+    for at in tqdm(range(0, epochs, size), disable=None if watch.progress else True, unit="epoch", leave=False):
+        state, info = program(state, data, watch.validation)
+        info = {name: np.asarray(value) for name, value in info.items()}
+        history.append(info)
+        if not np.isfinite(info["loss"]).all():
+            bad = at + int((~np.isfinite(info["loss"])).argmax()) + 1
+            raise ValueError(f"the loss is {info['loss'][bad - at - 1]} after epoch {bad}: {remedy}")
+        if watch.callback is not None:
+            watch.callback(at + 1, {name: float(value[0]) for name, value in info.items()}, state.params)
+        if watch.patience is not None:
+            since += 1
+            if info["rmse"][0] < best:
+                best, best_params, since = info["rmse"][0], jax.tree.map(jnp.copy, state.params), 0
+            if since >= watch.patience:
+                break
+    params = jax.block_until_ready(state.params if best_params is None else best_params)
+    return Fit(
+        params,
+        {name: np.concatenate([info[name] for info in history]) for name in history[0]},
+        time.perf_counter() - compiled,
+        compiled - start,
+    )

@@ -1,0 +1,170 @@
+"""Stochastic gradient descent over Optax, at a cost a step that does not depend on the size of the tables."""
+
+import math
+from typing import no_type_check
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from jaxmf.data.ratings import Ratings
+from jaxmf.model import objective, params
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.objective import Weights
+from jaxmf.model.params import Params
+from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
+from jaxmf.model.tables import Table
+from jaxmf.training import loop
+from jaxmf.training.loop import Fit, Info, Watch
+
+REMEDY = "lower the learning rate, or raise `factor_reg`"
+
+
+@no_type_check
+class State(struct.PyTreeNode):
+    """What SGD carries from step to step."""
+
+    params: Params
+    optimizer: optax.OptState
+    key: Key[Array, ""]
+
+
+def default_optimizer(epochs: int, n: int, batch_size: int, *, learning_rate: float = 2e-2) -> optax.GradientTransformation:
+    """Adam with a cosine decay to 0 over the run."""
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * math.ceil(n / batch_size)))
+
+
+def init(
+    key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int, optimizer: optax.GradientTransformation
+) -> State:
+    """Factors N(0, 0.1²), biases 0, the offset where rows of zeros give the mean rating."""
+    key, key_init = jax.random.split(key)
+    mean = float(np.average(ratings.rating, weights=ratings.weight))
+    start = params.init(key_init, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
+    return State(start, optimizer.init((start.user, start.item)), key)
+
+
+def step(
+    state: State, batch: Ratings, n: Weights, *, kernel: Kernel, prior: Prior | Priors, optimizer: optax.GradientTransformation
+) -> tuple[State, Info]:
+    """One update of the rows that the batch touches, and of the optimizer's state of those rows, and of no other.
+
+    The rows are gathered, stepped as a small model, and put back: O(b·k) whatever the size of the tables. Moments of
+    rows that are not in the batch wait (as in "lazy" Adam); the optimizer's step count is everyone's.
+
+    Args:
+        state: The state; donate it.
+        batch: `b` ratings; weight 0 is padding.
+        n: How much each row is rated in all, from `objective.weights`.
+        kernel: The kernel.
+        prior: The prior of both sides, or one each.
+        optimizer: An Optax optimizer whose update of a row looks at no other row.
+    """
+    size = batch.user.shape[0]
+    users, user = jnp.unique(batch.user, return_inverse=True, size=size, fill_value=len(state.params.user))
+    items, item = jnp.unique(batch.item, return_inverse=True, size=size, fill_value=len(state.params.item))
+    local = batch.replace(user=user, item=item)
+    priors = both_sides(prior)
+    tables = (state.params.user, state.params.item)
+    rows = (Table(users, users), Table(items, items))
+    # Leaves that belong to no row, such as Adam's step count, are addressed whole.
+    rows_state = optax.tree.map_params(
+        optimizer, lambda _, rows: rows, state.optimizer, rows, transform_non_params=lambda _: ...
+    )
+
+    def loss(small: tuple[Table, Table]) -> Float[Array, ""]:
+        model = Params(*small, state.params.offset)
+        return objective.batch_loss(model, kernel, local, priors, n.user[batch.user], n.item[batch.item])
+
+    def gather(rows: Int[Array, " b"], leaf: Array) -> Array:
+        return leaf[rows]
+
+    def scatter(rows: Int[Array, " b"], leaf: Array, new: Array) -> Array:
+        return leaf.at[rows].set(new, mode="drop")
+
+    small = jax.tree.map(gather, rows, tables)
+    small_state = jax.tree.map(gather, rows_state, state.optimizer)
+    value, grads = jax.value_and_grad(loss)(small)
+    updates, small_state = optimizer.update(grads, small_state, small)
+    user_table, item_table = jax.tree.map(scatter, rows, tables, optax.apply_updates(small, updates))
+    new = state.replace(
+        params=Params(user_table, item_table, state.params.offset),
+        optimizer=jax.tree.map(scatter, rows_state, state.optimizer, small_state),
+    )
+    return new, {"loss": value}
+
+
+def shuffled(key: Key[Array, ""], ratings: Ratings, batch_size: int) -> Ratings:
+    """The ratings in a new random order, cut into batches (a leading axis); the last is filled up with weight 0."""
+    n = ratings.rating.shape[0]
+    steps = math.ceil(n / batch_size)
+    order = jax.random.permutation(key, n)
+    filled = jnp.resize(order, (steps, batch_size))
+    real = (jnp.arange(steps * batch_size) < n).reshape(steps, batch_size)
+    batches = ratings.take(filled)
+    return batches.replace(weight=jnp.where(real, batches.weight, 0))
+
+
+def fit(
+    key: Key[Array, ""],
+    ratings: Ratings,
+    *,
+    kernel: Kernel,
+    rank: int = 32,
+    prior: Prior | Priors = DEFAULT,
+    epochs: int = 20,
+    batch_size: int = 1024,
+    optimizer: optax.GradientTransformation | None = None,
+    watch: Watch = Watch(),
+) -> Fit:
+    """Fit by minibatch SGD, the ratings in a new random order every epoch.
+
+    Args:
+        key: Random key of the start and of the order.
+        ratings: Training ratings.
+        kernel: The kernel.
+        rank: Number of factors.
+        prior: The prior of both sides, or one each.
+        epochs: Passes over the ratings.
+        batch_size: Ratings a step.
+        optimizer: Any row-wise Optax optimizer, schedules included; else `default_optimizer`.
+        watch: Validation, early stopping, progress.
+
+    Raises:
+        ValueError: If a setting or a rating is out of range, or the loss stops being finite.
+
+    Example:
+        >>> from jaxmf.model.kernels import Logistic
+        >>> from jaxmf.data.ratings import Ratings
+        >>> user, item = np.divmod(np.arange(12), 4)
+        >>> ratings = Ratings(user, item, 1.0 + (user + item) % 5, np.ones(12), n_users=3, n_items=4)
+        >>> result = fit(jax.random.key(0), ratings, kernel=Logistic(1.0, 5.0), rank=2, epochs=30)
+        >>> bool(result.history["loss"][-1] < result.history["loss"][0])
+        True
+    """
+    loop.check(ratings, kernel, rank, epochs, watch)
+    if not batch_size >= 1:
+        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    priors = check(prior)
+    batch_size = min(batch_size, len(ratings))
+    optimizer = optimizer or default_optimizer(epochs, len(ratings), batch_size)
+    state = init(key, ratings, kernel=kernel, rank=rank, optimizer=optimizer)
+
+    def epoch(state: State, data: tuple[Ratings, Weights, Priors]) -> tuple[State, Info]:
+        ratings, n, priors = data
+        key, key_order = jax.random.split(state.key)
+
+        def one(state: State, batch: Ratings) -> tuple[State, Info]:
+            return step(state, batch, n, kernel=kernel, prior=priors, optimizer=optimizer)
+
+        state, info = lax.scan(one, state.replace(key=key), shuffled(key_order, ratings, batch_size))
+        return state, {"loss": info["loss"].mean()}
+
+    data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors)
+    return loop.run(
+        state, data, epoch, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY
+    )

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import tyro
@@ -65,10 +65,10 @@ class Plot:
         self.folder, self.name, self.labels = folder, name, (title, x, y)
 
     def __enter__(self) -> "Axes":
-        import matplotlib as mpl  # noqa: PLC0415 slow to import, and an extra
+        import matplotlib as mpl
 
         mpl.use("Agg")
-        from matplotlib import pyplot as plt  # noqa: PLC0415
+        from matplotlib import pyplot as plt
 
         self.figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
         title, x, y = self.labels
@@ -78,7 +78,7 @@ class Plot:
         return axes
 
     def __exit__(self, *error: object) -> None:
-        from matplotlib import pyplot as plt  # noqa: PLC0415
+        from matplotlib import pyplot as plt
 
         axes = self.figure.axes[0]
         if axes.get_legend_handles_labels()[0]:

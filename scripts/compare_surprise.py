@@ -37,7 +37,9 @@ def main(args: Compare) -> None:
             predicted = np.clip(jaxmf.params.predict(result.params, kernel, test.user, test.item), low, high)
             errors = jaxmf.metrics.rmse(predicted, test.rating), jaxmf.metrics.mae(predicted, test.rating)
             scores[name].append(jaxmf.surprise.Score(*errors, result.seconds))
-    means = {name: dict(zip(folds[0]._fields, np.mean(folds, 0).tolist(), strict=True)) for name, folds in scores.items()}
+    means = {
+        name: dict(zip(folds[0]._fields, np.mean(folds, 0).tolist(), strict=True)) for name, folds in scores.items()
+    }
     show(f"Mean over {args.folds} folds", [{"system": name, **mean} for name, mean in means.items()])
     args.save({"folds": args.folds, "systems": means})
 

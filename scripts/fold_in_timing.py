@@ -35,8 +35,10 @@ class FoldIn(Run):
     """Calls that are timed for one user."""
 
 
-def accuracy(args: FoldIn, data: jaxmf.ratings.Dataset, kernel: jaxmf.kernels.Kernel) -> tuple[Params, dict, dict, float]:
-    """The trained model, RMSE on the new users' hidden ratings by way of update and by profile size, retrain seconds."""
+def accuracy(
+    args: FoldIn, data: jaxmf.ratings.Dataset, kernel: jaxmf.kernels.Kernel
+) -> tuple[Params, dict, dict, float]:
+    """The trained model, RMSE on hidden ratings by way of update and by profile size, and the retrain's seconds."""
     ratings = data.ratings
     low, high = float(ratings.rating.min()), float(ratings.rating.max())
     split = jaxmf.splits.new_users(ratings.user, ratings.item, data.timestamp, seed=args.seed)
@@ -86,7 +88,9 @@ def latency(args: FoldIn, model: Params, kernel: jaxmf.kernels.Kernel) -> tuple[
     one = seconds(lambda: np.asarray(jaxmf.fold_in.fold_in_user(model, kernel, item, rating).factors), args.repeats)
     n = args.batch * args.profile
     user = np.repeat(np.arange(args.batch, dtype=np.int32), args.profile)
-    many = Ratings(user, rng.integers(0, n_items, n, np.int32), np.resize(rating, n), np.ones(n, np.float32), args.batch, n_items)
+    many = Ratings(
+        user, rng.integers(0, n_items, n, np.int32), np.resize(rating, n), np.ones(n, np.float32), args.batch, n_items
+    )
     stacks = jax.tree.map(jnp.asarray, jaxmf.histories.blocks(many))
     batch = seconds(lambda: jax.block_until_ready(jaxmf.fold_in.solve_stacks(kernel, model, stacks)), 7)
     p50, p99 = np.percentile(one, [50, 99]) * 1e3
@@ -117,18 +121,30 @@ def main(args: FoldIn) -> None:
     times = latency_ms | {"batch_us_per_user": batch_us, "retrain_seconds": retrain_seconds, "speedup": speedup}
     show(f"Time of a fold-in, {args.profile} ratings, rank {args.rank}", [times])
     say(
-        f"\nIs it too slow? No: a user is folded in in {latency_ms['single_p50']:.3f} ms, 1/{speedup:,.0f} of a full retrain, "
+        f"\nIs it too slow? No: a user is folded in in {latency_ms['single_p50']:.3f} ms, "
+        f"1/{speedup:,.0f} of a full retrain, "
         f"at an RMSE of {rmse['fold_in']:.4f} against its {rmse['full_retrain']:.4f}."
     )
     with args.plot("fold_in", "New users", "ratings revealed (at most)", "RMSE on hidden ratings") as axes:
         for name, values in curve.items():
             axes.plot(REVEALED, values, marker="o", label=name)
         for name in ("no_fold_in", "bias_only", "full_retrain"):
-            axes.axhline(rmse[name], color="grey", ls={"no_fold_in": ":", "bias_only": "--"}.get(name, "-"), label=name.replace("_", " "))
+            axes.axhline(
+                rmse[name],
+                color="grey",
+                ls={"no_fold_in": ":", "bias_only": "--"}.get(name, "-"),
+                label=name.replace("_", " "),
+            )
         axes.set_xscale("log")
         axes.set_xticks(REVEALED, [str(count) for count in REVEALED])
     args.save(
-        {"rmse": rmse, "latency_ms": latency_ms, "batch_us_per_user": batch_us, "retrain_seconds": retrain_seconds, "speedup": speedup}
+        {
+            "rmse": rmse,
+            "latency_ms": latency_ms,
+            "batch_us_per_user": batch_us,
+            "retrain_seconds": retrain_seconds,
+            "speedup": speedup,
+        }
     )
 
 

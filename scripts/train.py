@@ -32,7 +32,9 @@ class Train(Run):
     """Show progress on a terminal."""
 
 
-def fit(args: Train, kernel: jaxmf.kernels.Kernel, train: jaxmf.ratings.Ratings, test: jaxmf.ratings.Ratings) -> jaxmf.Fit:
+def fit(
+    args: Train, kernel: jaxmf.kernels.Kernel, train: jaxmf.ratings.Ratings, test: jaxmf.ratings.Ratings
+) -> jaxmf.Fit:
     """One fold's model; the test part is only looked at for the plot of the learning curve."""
     watch = jaxmf.Watch(validation=test if args.plots else None, progress=args.progress)
     settings = {} if args.epochs is None else {"epochs": args.epochs}
@@ -54,7 +56,10 @@ def main(args: Train) -> None:
     ratings = data.ratings
     low, high = float(ratings.rating.min()), float(ratings.rating.max())
     kernel = jaxmf.kernels.for_range(low, high, args.kernel)
-    say(f"{len(ratings):,} ratings of {ratings.n_items:,} items by {ratings.n_users:,} users; {args.method}, {kernel}, rank {args.rank}")
+    say(
+        f"{len(ratings):,} ratings of {ratings.n_items:,} items by {ratings.n_users:,} users; "
+        f"{args.method}, {kernel}, rank {args.rank}"
+    )
     folds, curves, compile_seconds = [], [], 0.0
     for split in splits(args, len(ratings)):
         train, test = ratings.take(split.train), ratings.take(split.test)
@@ -67,7 +72,9 @@ def main(args: Train) -> None:
         compile_seconds += result.compile_seconds
     means = {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
     show("By fold", [{"fold": str(at + 1), **fold} for at, fold in enumerate(folds)] + [{"fold": "mean", **means}])
-    with args.plot("learning_curve", f"{args.method}, {args.kernel} kernel, rank {args.rank}", "epoch", "test RMSE") as axes:
+    with args.plot(
+        "learning_curve", f"{args.method}, {args.kernel} kernel, rank {args.rank}", "epoch", "test RMSE"
+    ) as axes:
         for at, curve in enumerate(curves):
             values = curve.get("rmse", [])
             axes.plot(np.arange(1, len(values) + 1), values, label=f"fold {at + 1}")

@@ -24,14 +24,20 @@ def main(args: Chart) -> None:
     """Read, rank, show."""
     films = jaxmf.datasets.imdb_films() if args.data is None else jaxmf.datasets.the_movies_metadata(args.data)
     chart = jaxmf.weighted_rating.chart(films, quantile=args.quantile)
-    top = chart.films[["title", "vote_count", "vote_average", "score"]].head(args.n)
-    say(f"C = {chart.C:.6f}, the mean vote; m = {chart.m:g} votes to qualify; {len(chart.films):,} of {len(films):,} films do")
-    show("Best films", top.to_dict("records"))
+    columns = ["title", "vote_count", "vote_average", "score"]
+    top = [dict(zip(columns, film, strict=True)) for film in chart.films[columns].head(args.n).to_numpy().tolist()]
+    say(
+        f"C = {chart.C:.6f}, the mean vote; m = {chart.m:g} votes to qualify; "
+        f"{len(chart.films):,} of {len(films):,} films do"
+    )
+    show("Best films", top)
     with args.plot("weighted_rating", "Mean vote and weighted rating", "mean vote", "weighted rating") as axes:
-        dots = axes.scatter(chart.films["vote_average"], chart.films["score"], c=chart.films["vote_count"], s=4, norm="log")
+        dots = axes.scatter(
+            chart.films["vote_average"], chart.films["score"], c=chart.films["vote_count"], s=4, norm="log"
+        )
         axes.axline((chart.C, chart.C), slope=1, color="grey", lw=0.8)
         axes.figure.colorbar(dots, label="votes")
-    args.save({"C": chart.C, "m": chart.m, "qualified": len(chart.films), "top": top.to_dict("records")})
+    args.save({"C": chart.C, "m": chart.m, "qualified": len(chart.films), "top": top})
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def evaluate(algorithm: "AlgoBase", ratings: Ratings, split: Split) -> Score:
 
 def _surprise():  # noqa: ANN202 a module
     try:
-        import surprise  # noqa: PLC0415 an optional extra
+        import surprise
     except ImportError as error:
         raise ImportError("Surprise comes with the extra `surprise`: pip install 'jaxmf[surprise]'") from error
     return surprise

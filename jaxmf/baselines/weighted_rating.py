@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import ArrayLike, Float, ScalarLike
+from jaxtyping import Float, ScalarLike
+from numpy.typing import ArrayLike
 
 
 class Chart(NamedTuple):
@@ -21,9 +22,7 @@ class Chart(NamedTuple):
     m: float
 
 
-def weighted_rating(
-    votes: Float[ArrayLike, " n"], average: Float[ArrayLike, " n"], *, m: ScalarLike, C: ScalarLike
-) -> Float[np.ndarray, " n"]:
+def weighted_rating(votes: ArrayLike, average: ArrayLike, *, m: ScalarLike, C: ScalarLike) -> Float[np.ndarray, " n"]:
     """v/(v+m)·R + m/(v+m)·C: the posterior mean of a film's vote, if C is the prior mean and m its weight in votes.
 
     Args:
@@ -40,7 +39,7 @@ def weighted_rating(
         array([7., 6.])
     """
     votes, average = np.asarray(votes, float), np.asarray(average, float)
-    if not m > 0:
+    if not float(m) > 0:
         raise ValueError(f"m must be positive, got {m}: it is the weight of the mean of all films, in votes")
     if (votes < 0).any():
         raise ValueError(f"votes must be 0 or more, got {votes.min()}")
@@ -50,7 +49,7 @@ def weighted_rating(
 def chart(
     films: pd.DataFrame, *, votes: str = "vote_count", average: str = "vote_average", quantile: float = 0.9
 ) -> Chart:
-    """Films with at least the `quantile` of all films' votes, by weighted rating; ties keep their order.
+    """Films with at least the `quantile` of all films' votes, by weighted rating.
 
     Raises:
         ValueError: If a column is missing, there is no film, or the quantile is not between 0 and 1.
@@ -70,4 +69,4 @@ def chart(
     C, m = float(films[average].mean()), float(films[votes].quantile(quantile))
     best = films[films[votes] >= m]
     best = best.assign(score=weighted_rating(best[votes], best[average], m=m, C=C))
-    return Chart(best.sort_values("score", ascending=False, kind="stable"), C, m)
+    return Chart(best.sort_values("score", ascending=False), C, m)

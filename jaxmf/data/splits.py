@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from jaxmf.data.ratings import AnyArray
+
 
 class Split(NamedTuple):
     """Positions of ratings to train on and to test on."""
@@ -30,7 +32,7 @@ def k_fold(n: int, folds: int = 5, *, seed: int = 0) -> list[Split]:
 
     Example:
         >>> [split.test.tolist() for split in k_fold(4, 2)]
-        [[2, 3], [1, 0]]
+        [[2, 0], [1, 3]]
     """
     if not 2 <= folds <= n:
         raise ValueError(f"folds must be between 2 and the number of ratings, {n}; got {folds}")
@@ -48,7 +50,7 @@ def hold_out(n: int, fraction: float = 0.2, *, seed: int = 0) -> Split:
     return Split(_rest(n, test), test)
 
 
-def by_time(timestamp: Shaped[np.ndarray, " n"], fraction: float = 0.2) -> Split:
+def by_time(timestamp: Shaped[AnyArray, " n"], fraction: float = 0.2) -> Split:
     """The last `fraction` of the ratings in time to test on; ratings of one moment keep their order.
 
     Raises:
@@ -59,7 +61,7 @@ def by_time(timestamp: Shaped[np.ndarray, " n"], fraction: float = 0.2) -> Split
     return Split(order[:-size], order[-size:])
 
 
-def leave_last_n(user: Int[np.ndarray, " n"], timestamp: Shaped[np.ndarray, " n"], count: int = 1) -> Split:
+def leave_last_n(user: Int[AnyArray, " n"], timestamp: Shaped[AnyArray, " n"], count: int = 1) -> Split:
     """Each user's last `count` ratings to test on; users with no more than that many stay in training whole.
 
     Raises:
@@ -74,9 +76,9 @@ def leave_last_n(user: Int[np.ndarray, " n"], timestamp: Shaped[np.ndarray, " n"
 
 
 def new_users(
-    user: Int[np.ndarray, " n"],
-    item: Int[np.ndarray, " n"],
-    timestamp: Shaped[np.ndarray, " n"],
+    user: Int[AnyArray, " n"],
+    item: Int[AnyArray, " n"],
+    timestamp: Shaped[AnyArray, " n"],
     fraction: float = 0.2,
     *,
     at_most: int = 50,
@@ -98,7 +100,7 @@ def new_users(
     return NewUsers(np.sort(order[~new]), order[shown], order[new & ~shown], held)
 
 
-def _position(user: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray]:
+def _position(user: Int[AnyArray, " n"]) -> tuple[np.ndarray, np.ndarray]:
     """Position of each rating in its user's history and the history's length, for ratings grouped by user."""
     _, start, inverse, count = np.unique(user, return_index=True, return_inverse=True, return_counts=True)
     return np.arange(len(user)) - start[inverse], count[inverse]

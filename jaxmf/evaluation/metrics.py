@@ -1,10 +1,10 @@
 """How good predictions are."""
 
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from numpy.typing import ArrayLike
 
 
-def rmse(predicted: Float[ArrayLike, " n"], rating: Float[ArrayLike, " n"]) -> float:
+def rmse(predicted: ArrayLike, rating: ArrayLike) -> float:
     """Root mean squared error, in the unit of the ratings; NaN for no ratings.
 
     Example:
@@ -14,7 +14,7 @@ def rmse(predicted: Float[ArrayLike, " n"], rating: Float[ArrayLike, " n"]) -> f
     return float(np.sqrt(_mean(np.square(_errors(predicted, rating)))))
 
 
-def mae(predicted: Float[ArrayLike, " n"], rating: Float[ArrayLike, " n"]) -> float:
+def mae(predicted: ArrayLike, rating: ArrayLike) -> float:
     """Mean absolute error, in the unit of the ratings; NaN for no ratings.
 
     Example:
@@ -24,7 +24,7 @@ def mae(predicted: Float[ArrayLike, " n"], rating: Float[ArrayLike, " n"]) -> fl
     return float(_mean(np.abs(_errors(predicted, rating))))
 
 
-def _errors(predicted: Float[ArrayLike, " n"], rating: Float[ArrayLike, " n"]) -> np.ndarray:
+def _errors(predicted: ArrayLike, rating: ArrayLike) -> np.ndarray:
     predicted, rating = np.asarray(predicted, np.float64), np.asarray(rating, np.float64)
     if predicted.shape != rating.shape:
         raise ValueError(f"{predicted.shape} predictions for {rating.shape} ratings: give one prediction a rating")

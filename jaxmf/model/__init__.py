@@ -1,0 +1,1 @@
+"""The mathematics: kernels, parameters, priors, the objective, and the row solver."""

@@ -4,15 +4,16 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from jaxmf.data.ratings import AnyArray
 from jaxmf.model.tables import Table
 
 MatVec = Callable[[Table], Table]
 
 
 def solve(matvec: MatVec, rhs: Table, diagonal: Table, *, steps: int, tol: float = 1e-5) -> Table:
-    """x with A x = `rhs`, where A is block diagonal: one symmetric positive definite block a row.
+    """X with A x = `rhs`, where A is block diagonal: one symmetric positive definite block a row.
 
     Each row has step lengths of its own, so that a batch is solved exactly as each of its rows alone would be
     (Hestenes & Stiefel 1952, preconditioned by A's diagonal), and the objective ½xᵀAx − xᵀb never rises from one
@@ -31,7 +32,7 @@ def solve(matvec: MatVec, rhs: Table, diagonal: Table, *, steps: int, tol: float
         start = (jnp.int32(0), rhs - rhs, rhs, residual, rhs.dot(residual))
         floor = tol**2 * start[-1]
 
-        def unfinished(state: tuple) -> Float[Array, ""]:
+        def unfinished(state: tuple) -> Bool[Array, ""]:
             step, *_, size = state
             return (step < steps) & jnp.any(size > floor)
 
@@ -53,6 +54,6 @@ def _divide(x: Table, by: Table) -> Table:
     return Table(x.bias / by.bias, x.factors / by.factors)
 
 
-def _ratio(a: Float[Array, " b"], b: Float[Array, " b"]) -> Float[Array, " b"]:
+def _ratio(a: Float[AnyArray, " b"], b: Float[AnyArray, " b"]) -> Float[Array, " b"]:
     """a/b, and 0 where b is not positive: a row that is solved stays where it is."""
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)

@@ -4,7 +4,7 @@ The four kernels of Rendle & Schmidt-Thieme (RecSys 2008, §3.1–3.2). A kernel
 derivative written out: whatever is written here can be trained by every trainer and folded in.
 """
 
-from typing import ClassVar, Protocol, no_type_check
+from typing import ClassVar, Protocol, no_type_check, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, ScalarLike
 from jaxmf.model.tables import Table
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """A function of one pair of rows; its settings are its fields."""
 
@@ -54,7 +55,8 @@ class Linear(struct.PyTreeNode):
     linear: ClassVar[bool] = True
 
     def __call__(self, row: Table, other: Table, offset: ScalarLike) -> Float[Array, ""]:
-        return offset + row.bias + other.bias + row.factors @ other.factors
+        """r̂ of one pair."""
+        return row.bias + other.bias + row.factors @ other.factors + offset
 
     def offset(self, mean: float) -> float:
         """μ = the mean."""
@@ -78,6 +80,7 @@ class Logistic(struct.PyTreeNode):
         _check_scale(self)
 
     def __call__(self, row: Table, other: Table, offset: ScalarLike) -> Float[Array, ""]:
+        """r̂ of one pair."""
         score = offset + row.bias + other.bias + row.factors @ other.factors
         return self.low + (self.high - self.low) * jax.nn.sigmoid(score)
 
@@ -109,8 +112,9 @@ class Polynomial(struct.PyTreeNode):
             raise ValueError(f"degree must be a whole number of 1 or more, got {self.degree}")
 
     def __call__(self, row: Table, other: Table, offset: ScalarLike) -> Float[Array, ""]:
+        """r̂ of one pair."""
         score = 1 + row.bias + other.bias + row.factors @ other.factors
-        return self.low + offset * score**self.degree
+        return self.low + score**self.degree * offset
 
     def offset(self, mean: float) -> float:
         """μ = the mean above `low`, and never 0: it multiplies the kernel."""
@@ -140,16 +144,17 @@ class RBF(struct.PyTreeNode):
             raise ValueError(f"gamma must be positive and finite, got {self.gamma}: it is the kernel's inverse width")
 
     def __call__(self, row: Table, other: Table, offset: ScalarLike) -> Float[Array, ""]:
+        """r̂ of one pair."""
         apart = jnp.sum(row.factors**2) + jnp.sum(other.factors**2)
         near = jnp.exp(-self.gamma * apart) * jnp.expm1(2 * self.gamma * (row.factors @ other.factors))
-        return offset + row.bias + other.bias + (self.high - self.low) * near
+        return row.bias + other.bias + (self.high - self.low) * near + offset
 
     def offset(self, mean: float) -> float:
         """μ = the mean."""
         return mean
 
 
-def for_range(low: float, high: float, kind: str = "logistic") -> Kernel:
+def for_range(low: ScalarLike, high: ScalarLike, kind: str = "logistic") -> Kernel:
     """The kernel of a kind for ratings from `low` to `high`; the logistic one is the default everywhere.
 
     Raises:

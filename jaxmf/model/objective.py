@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params, predict
 from jaxmf.model.priors import Prior, Priors
@@ -15,8 +15,8 @@ from jaxmf.model.tables import Table
 class Weights(NamedTuple):
     """Total weight of the ratings of each user and of each item."""
 
-    user: Float[Array, " users"]
-    item: Float[Array, " items"]
+    user: Float[AnyArray, " users"]
+    item: Float[AnyArray, " items"]
 
 
 def weights(ratings: Ratings) -> Weights:
@@ -39,7 +39,12 @@ def loss(params: Params, kernel: Kernel, ratings: Ratings, priors: Priors, n: We
 
 
 def batch_loss(
-    params: Params, kernel: Kernel, batch: Ratings, priors: Priors, n_user: Float[Array, " b"], n_item: Float[Array, " b"]
+    params: Params,
+    kernel: Kernel,
+    batch: Ratings,
+    priors: Priors,
+    n_user: Float[AnyArray, " b"],
+    n_item: Float[AnyArray, " b"],
 ) -> Float[Array, ""]:
     """An unbiased estimate of `loss` over the total weight, from a random batch of ratings.
 
@@ -59,7 +64,7 @@ def batch_loss(
     return jnp.sum(batch.weight * (error**2 + share)) / jnp.sum(batch.weight)
 
 
-def penalty(prior: Prior, table: Table, n: Float[Array, " rows"]) -> Float[Array, " rows"]:
+def penalty(prior: Prior, table: Table, n: Float[AnyArray, " rows"]) -> Float[Array, " rows"]:
     """The prior's part of the objective, a row each; `n` is the total weight of the row's ratings."""
     return table.dot(table * prior.precision(n))
 

@@ -1,12 +1,13 @@
 """The parameters of the model: two tables of one kind, and an offset."""
 
-from typing import Self, no_type_check
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, ScalarLike
 
+from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.tables import Table
 
@@ -17,9 +18,9 @@ class Params(struct.PyTreeNode):
 
     user: Table
     item: Table
-    offset: Float[Array, ""]
+    offset: Float[AnyArray, ""]
 
-    def transpose(self) -> Self:
+    def transpose(self) -> "Params":
         """The same model seen from the other side: items as users, users as items."""
         return Params(self.item, self.user, self.offset)
 
@@ -47,7 +48,7 @@ def init(
     )
 
 
-def predict(params: Params, kernel: Kernel, user: Int[Array, " n"], item: Int[Array, " n"]) -> Float[Array, " n"]:
+def predict(params: Params, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Float[Array, " n"]:
     """Predicted ratings r̂ of the pairs (user, item), in the unit of the ratings; not clipped.
 
     Example:

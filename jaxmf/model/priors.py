@@ -5,8 +5,9 @@ from typing import NamedTuple, no_type_check
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, ScalarLike
+from jaxtyping import Float, ScalarLike
 
+from jaxmf.data.ratings import AnyArray
 from jaxmf.model.tables import Table
 
 
@@ -27,7 +28,7 @@ class Prior(struct.PyTreeNode):
     factor_reg: ScalarLike = 0.1
     power: ScalarLike = 1.0
 
-    def precision(self, n: Float[Array, " b"]) -> Table:
+    def precision(self, n: Float[AnyArray, " b"]) -> Table:
         """Λ's diagonal for rows with `n` ratings: (`b`,) and (`b`, 1). A row without ratings counts as one of one."""
         return Table(
             jnp.broadcast_to(jnp.asarray(self.bias_reg, n.dtype), n.shape),
@@ -74,6 +75,6 @@ def check(prior: Prior | Priors) -> Priors:
                     f"{name} of the {side} prior must be positive and finite, got {value}: a row with fewer ratings "
                     "than `rank` has no unique factors without it"
                 )
-        if not 0 <= one.power <= 1:
+        if not 0.0 <= float(one.power) <= 1.0:
             raise ValueError(f"power of the {side} prior must be between 0 and 1, got {one.power}")
     return priors

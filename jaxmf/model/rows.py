@@ -9,17 +9,20 @@ kernel over pages and their slots, a segment sum joins the pages of a row, and e
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, ScalarLike
+from jaxtyping import Array, Float, ScalarLike
 
 from jaxmf.data.histories import PAGES, Block
+from jaxmf.data.ratings import AnyArray
 from jaxmf.model import cg
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.tables import Table
+
+Sums = TypeVar("Sums")
 
 
 class Equations(NamedTuple):
@@ -34,8 +37,8 @@ def solve_row(
     kernel: Kernel,
     offset: ScalarLike,
     others: Table,
-    rating: Float[Array, " n"],
-    weight: Float[Array, " n"],
+    rating: Float[AnyArray, " n"],
+    weight: Float[AnyArray, " n"],
     *,
     mean: Table,
     precision: Table,
@@ -64,12 +67,12 @@ def solve_row(
         >>> others = Table(jnp.zeros(2), jnp.array([[1.0], [2.0]]))
         >>> zero, one = Table(jnp.array(0.0), jnp.zeros(1)), Table(jnp.array(1.0), jnp.ones(1))
         >>> row = solve_row(Linear(), 3.0, others, jnp.array([4.0, 5.0]), jnp.ones(2), mean=zero, precision=one)
-        >>> row.bias.round(3), row.factors.round(3)
-        (Array(0.333, dtype=float32), Array([0.833], dtype=float32))
+        >>> f"{row.bias:.3f} {row.factors[0]:.3f}"
+        '0.333 0.667'
     """
     n = rating.shape[0]
     block = Block(jnp.zeros(1, int), jnp.zeros(1, int), jnp.arange(n)[None], rating[None], weight[None])
-    one = jax.tree.map(lambda x: x[None], (start or mean, mean, precision))
+    one = jax.tree.map(lambda x: x[None], (mean if start is None else start, mean, precision))
     rows = solve_rows(kernel, offset, one[0], others, block, *one[1:], steps=steps, cg_steps=cg_steps)
     return jax.tree.map(lambda x: x[0], rows)
 
@@ -158,7 +161,7 @@ def _equations(
     prior_rhs = (mean - x) * precision
     if gram_first(block, b, k):
 
-        def grams(part: Block) -> tuple[Float[Array, "b k+1 k+1"], Table]:
+        def grams(part: Block) -> tuple[Float[Array, "b c c"], Table]:
             j, error = linearise(part)
             flat = jnp.concatenate([j.bias[..., None], j.factors], -1)
             gram = jnp.einsum("pwk,pwl->pkl", part.weight[..., None] * flat, flat)
@@ -200,7 +203,7 @@ def _damped(
 ) -> Table:
     """Levenberg–Marquardt (Marquardt 1963), each row with a damping of its own, starting undamped."""
 
-    def step(_: int, state: tuple) -> tuple:
+    def step(_: ScalarLike, state: tuple) -> tuple:
         x, damping, current = state
         matvec, rhs, diagonal = equations(x)
         ridge = diagonal.scale(damping)
@@ -220,19 +223,17 @@ def _over_pages(kernel: Callable) -> Callable:
     return jax.vmap(jax.vmap(kernel, (None, 0, None)), (0, 0, None))
 
 
-def _by_row(block: Block, b: int, values: Float[Array, "p ..."]) -> Float[Array, "b ..."]:
+def _by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:
     """Sums over the pages of each row."""
     return jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
 
 
-def _transposed(block: Block, b: int, j: Table, u: Float[Array, "p w"]) -> Table:
+def _transposed(block: Block, b: int, j: Table, u: Float[AnyArray, "p w"]) -> Table:
     """Jᵀu, a row each."""
-    return Table(
-        _by_row(block, b, jnp.sum(j.bias * u, -1)), _by_row(block, b, jnp.einsum("pwk,pw->pk", j.factors, u))
-    )
+    return Table(_by_row(block, b, jnp.sum(j.bias * u, -1)), _by_row(block, b, jnp.einsum("pwk,pw->pk", j.factors, u)))
 
 
-def _sum_parts(function: Callable, block: Block) -> Float[Array, "b ..."]:
+def _sum_parts(function: Callable[[Block], Sums], block: Block) -> Sums:
     """`function` summed over parts of at most `PAGES` pages: however long a row, its memory is a part's."""
     if block.owner.shape[0] <= PAGES:
         return function(block)

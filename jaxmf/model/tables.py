@@ -1,10 +1,12 @@
 """A table of rows: what users and items are alike."""
 
-from typing import Self, no_type_check
+from typing import no_type_check
 
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
+
+from jaxmf.data.ratings import AnyArray
 
 
 @no_type_check
@@ -17,27 +19,27 @@ class Table(struct.PyTreeNode):
     def __len__(self) -> int:
         return self.bias.shape[0]
 
-    def __getitem__(self, rows: Int[Array, "..."]) -> Self:
+    def __getitem__(self, rows: Int[AnyArray, "..."]) -> "Table":
         return Table(self.bias[rows], self.factors[rows])
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "Table") -> "Table":
         return Table(self.bias + other.bias, self.factors + other.factors)
 
-    def __sub__(self, other: Self) -> Self:
+    def __sub__(self, other: "Table") -> "Table":
         return Table(self.bias - other.bias, self.factors - other.factors)
 
-    def __mul__(self, other: Self) -> Self:
+    def __mul__(self, other: "Table") -> "Table":
         return Table(self.bias * other.bias, self.factors * other.factors)
 
-    def scale(self, by: Float[Array, " rows"]) -> Self:
+    def scale(self, by: Float[AnyArray, " rows"]) -> "Table":
         """Each row times a number of its own."""
         return Table(by * self.bias, by[:, None] * self.factors)
 
-    def dot(self, other: Self) -> Float[Array, " rows"]:
+    def dot(self, other: "Table") -> Float[Array, " rows"]:
         """Inner product of each row with the other table's."""
         return self.bias * other.bias + jnp.sum(self.factors * other.factors, -1)
 
-    def put(self, rows: Int[Array, " b"], values: Self) -> Self:
+    def put(self, rows: Int[AnyArray, " b"], values: "Table") -> "Table":
         """The table with `values` in `rows`; rows past its end are padding and dropped."""
         return Table(
             self.bias.at[rows].set(values.bias, mode="drop"),

@@ -1,0 +1,1 @@
+"""The online update: rows solved as their ratings come in."""

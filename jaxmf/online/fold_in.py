@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, ScalarLike
 
 from jaxmf.data.histories import Block, blocks, one_row
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import rows
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params
@@ -20,9 +20,7 @@ STEPS = 8
 CG_STEPS = 24
 
 
-def fold_in_users(
-    params: Params, kernel: Kernel, ratings: Ratings, *, prior: Prior | Priors = DEFAULT
-) -> Params:
+def fold_in_users(params: Params, kernel: Kernel, ratings: Ratings, *, prior: Prior | Priors = DEFAULT) -> Params:
     """The model with the row of every user in `ratings` solved, the items frozen.
 
     New users and known ones alike: a row is a function of its ratings, the items and the prior, not of where it was.
@@ -105,7 +103,7 @@ def solve_stacks(
 @partial(jax.jit, static_argnames=("steps", "cg_steps"))
 def solve_block(
     kernel: Kernel,
-    offset: Float[Array, ""],
+    offset: Float[AnyArray, ""],
     others: Table,
     block: Block,
     prior: Prior,
@@ -168,11 +166,11 @@ def sgd_retrain(
 def _sgd_block(
     key: Key[Array, ""],
     kernel: Kernel,
-    offset: Float[Array, ""],
+    offset: Float[AnyArray, ""],
     others: Table,
     block: Block,
     prior: Prior,
-    learning_rate: float,
+    learning_rate: ScalarLike,
     *,
     epochs: int,
 ) -> Table:
@@ -182,7 +180,7 @@ def _sgd_block(
     precision = jax.tree.map(jnp.atleast_1d, prior.precision(total))
     start = Table(jnp.zeros(b), 0.1 * jax.random.normal(key, (b, others.rank)))
 
-    def retrain(x: Table, precision: Table, n: Float[Array, ""], page: tuple) -> Table:
+    def retrain(x: Table, precision: Table, n: Float[AnyArray, ""], page: tuple) -> Table:
         def descend(x: Table, slot: tuple) -> tuple[Table, None]:
             other, rating, weight = slot
 
@@ -193,7 +191,7 @@ def _sgd_block(
 
             return jax.tree.map(lambda x, g: x - learning_rate * g, x, jax.grad(share)(x)), None
 
-        def epoch(_: int, x: Table) -> Table:
+        def epoch(_: ScalarLike, x: Table) -> Table:
             return lax.scan(descend, x, page)[0]
 
         return lax.fori_loop(0, epochs, epoch, x)
@@ -216,7 +214,8 @@ def check_fold_in(params: Params, kernel: Kernel, ratings: Ratings) -> None:
     check_ratings(kernel, np.asarray(ratings.rating))
     if ratings.n_items > len(params.item):
         raise ValueError(
-            f"the ratings point into {ratings.n_items} items, the model has {len(params.item)}: fold the new items in too"
+            f"the ratings point into {ratings.n_items} items, the model has {len(params.item)}: "
+            "fold the new items in too"
         )
 
 

@@ -1,0 +1,1 @@
+"""Trainers: stochastic gradient descent and alternating least squares."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from jaxmf.data.histories import Block, blocks
 from jaxmf.data.ratings import Ratings

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,14 @@ from jaxmf.model import objective
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params
 
-State = TypeVar("State")
-Info = dict[str, Float[Array, ""]]
+
+@runtime_checkable
+class _HasParams(Protocol):
+    params: Params
+
+
+State = TypeVar("State", bound=_HasParams)
+Info = dict[str, Float[Array, "..."]]
 
 
 class Fit(NamedTuple):
@@ -67,7 +73,9 @@ def check(ratings: Ratings, kernel: Kernel, rank: int, epochs: int, watch: Watch
         raise ValueError(f"epochs must be 1 or more, got {epochs}")
     check_ratings(kernel, np.asarray(ratings.rating))
     if watch.patience is not None and watch.validation is None:
-        raise ValueError(f"patience={watch.patience} needs validation ratings to judge by: pass them in Watch(validation=…)")
+        raise ValueError(
+            f"patience={watch.patience} needs validation ratings to judge by: pass them in Watch(validation=…)"
+        )
 
 
 def run(

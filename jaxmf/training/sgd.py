@@ -1,6 +1,7 @@
 """Stochastic gradient descent over Optax, at a cost a step that does not depend on the size of the tables."""
 
 import math
+from types import EllipsisType
 from typing import no_type_check
 
 import jax
@@ -33,7 +34,9 @@ class State(struct.PyTreeNode):
     key: Key[Array, ""]
 
 
-def default_optimizer(epochs: int, n: int, batch_size: int, *, learning_rate: float = 2e-2) -> optax.GradientTransformation:
+def default_optimizer(
+    epochs: int, n: int, batch_size: int, *, learning_rate: float = 2e-2
+) -> optax.GradientTransformation:
     """Adam with a cosine decay to 0 over the run."""
     return optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * math.ceil(n / batch_size)))
 
@@ -49,7 +52,13 @@ def init(
 
 
 def step(
-    state: State, batch: Ratings, n: Weights, *, kernel: Kernel, prior: Prior | Priors, optimizer: optax.GradientTransformation
+    state: State,
+    batch: Ratings,
+    n: Weights,
+    *,
+    kernel: Kernel,
+    prior: Prior | Priors,
+    optimizer: optax.GradientTransformation,
 ) -> tuple[State, Info]:
     """One update of the rows that the batch touches, and of the optimizer's state of those rows, and of no other.
 
@@ -80,10 +89,10 @@ def step(
         model = Params(*small, state.params.offset)
         return objective.batch_loss(model, kernel, local, priors, n.user[batch.user], n.item[batch.item])
 
-    def gather(rows: Int[Array, " b"], leaf: Array) -> Array:
+    def gather(rows: Int[Array, " b"] | EllipsisType, leaf: Array) -> Array:
         return leaf[rows]
 
-    def scatter(rows: Int[Array, " b"], leaf: Array, new: Array) -> Array:
+    def scatter(rows: Int[Array, " b"] | EllipsisType, leaf: Array, new: Array) -> Array:
         return leaf.at[rows].set(new, mode="drop")
 
     small = jax.tree.map(gather, rows, tables)
@@ -165,6 +174,4 @@ def fit(
         return state, {"loss": info["loss"].mean()}
 
     data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors)
-    return loop.run(
-        state, data, epoch, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY
-    )
+    return loop.run(state, data, epoch, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)

@@ -1,0 +1,43 @@
+# Each target does all of its own set-up; nothing but Python ≥ 3.11 and make is needed.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+RESULTS ?= results
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install train test check docs benchmark lock clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+train: $(INSTALLED)
+	$(RUN) scripts/train.py --method sgd --json $(RESULTS)/train.json --plots $(RESULTS)
+	$(RUN) scripts/compare_surprise.py --json $(RESULTS)/compare.json
+	$(RUN) scripts/fold_in_timing.py --json $(RESULTS)/fold_in.json --plots $(RESULTS)
+	$(RUN) scripts/summary.py --results $(RESULTS)
+
+test: $(INSTALLED)
+	$(RUN) -m pytest -n 2
+
+check: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright
+	$(VENV)/bin/lint-imports
+	$(RUN) scripts/check_wheel.py
+	$(MAKE) docs
+
+docs: $(INSTALLED)
+	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# The pinned requirements of every Python from 3.11 on, without an index or a download address.
+lock:
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --extra test --extra docs pyproject.toml -o requirements.txt
+
+clean:
+	rm -rf $(VENV) $(RESULTS) docs/_build dist

@@ -1,0 +1,49 @@
+"""How every test runs: strict dtypes and ranks, shapes checked, one set of small ratings."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# The tests need no accelerator, wherever they run.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+with install_import_hook("jaxmf", "beartype.beartype"):
+    import jaxmf
+
+import jax
+import numpy as np
+from reference import Problem, random_ratings
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def strict_dtypes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No silent change of a dtype, except where Optax, which relies on them, is part of the test."""
+    with jax.numpy_dtype_promotion("standard" if request.node.get_closest_marker("optax") else "strict"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def ratings() -> jaxmf.ratings.Ratings:
+    """Ratings of 30 users and 40 items with a real low-rank structure, on the half-star scale."""
+    return random_ratings(np.random.default_rng(0), n_users=30, n_items=40, n=500)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of development data, which is no part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the development data is not here")
+    return SHARED
+
+
+@pytest.fixture(params=range(3))
+def problem(request: pytest.FixtureRequest) -> Problem:
+    """A row with more ratings than factors, one with fewer, and one without any."""
+    return Problem.random(np.random.default_rng(request.param), n=[40, 3, 0][request.param], k=5)

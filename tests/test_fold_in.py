@@ -100,7 +100,7 @@ def test_sgd_retrain_comes_near_the_solve(model, ratings):
 def test_bad_ratings_are_refused(update, model, ratings):
     with pytest.raises(ValueError, match=r"rating 6.0 is outside the kernel's scale"):
         update(model, KERNEL, new_ratings([0], [0], [6.0], 1, ratings.n_items))
-    with pytest.raises(ValueError, match="the model has 40: fold the new items in too"):
+    with pytest.raises(ValueError, match="item row 41 is not among the table's 40 rows: fold the item in first"):
         update(model, KERNEL, new_ratings([0], [41], [3.0], 1, 42))
 
 
@@ -108,3 +108,10 @@ def test_a_linear_model_takes_any_rating(ratings):
     model = als.fit(KEY, ratings, kernel=Linear(), rank=2, epochs=2).params
     folded = fold_in.fold_in_users(model, Linear(), new_ratings([0], [0], [60.0], 30, 40))
     assert np.isfinite(flat(folded.user)).all()
+
+
+def test_one_user_s_bad_ratings_are_refused(model):
+    with pytest.raises(ValueError, match="outside the kernel's scale"):
+        fold_in.fold_in_user(model, KERNEL, np.array([1]), np.array([6.0]))
+    with pytest.raises(ValueError, match="item row -1 is not among"):
+        fold_in.fold_in_user(model, KERNEL, np.array([3, -1]), np.array([4.0, 4.0]))

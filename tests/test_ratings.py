@@ -91,6 +91,13 @@ def test_vocabulary_refuses_an_id_twice():
         Vocabulary(["a", "b", "a"])
 
 
+def test_vocabulary_refuses_or_marks_unknown_ids():
+    known = Vocabulary(["a", "b"])
+    with pytest.raises(ValueError, match="id 'c' is not among the 2 known ids"):
+        known.encode(["a", "c"])
+    assert known.encode(["a", "c"], unknown="mark").tolist() == [0, -1]
+
+
 def test_vocabularies_compare_by_ids():
     assert Vocabulary([1, 2]) == Vocabulary(np.array([1, 2]))
     assert Vocabulary([1, 2]) != Vocabulary([2, 1])

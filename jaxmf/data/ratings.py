@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 Duplicates = Literal["error", "last", "mean"]
+Unknown = Literal["error", "mark"]
 
 AnyArray = Array | np.ndarray
 """An array of the host or of a device: what runs under `jit` takes either."""
@@ -51,7 +52,7 @@ class Vocabulary:
 
     Example:
         >>> films = Vocabulary(["Heat", "Alien"])
-        >>> films.encode(["Alien", "Brazil"])
+        >>> films.encode(["Alien", "Brazil"], unknown="mark")
         array([ 1, -1], dtype=int32)
         >>> films.extend(["Brazil"]).encode(["Brazil"])
         array([2], dtype=int32)
@@ -77,9 +78,24 @@ class Vocabulary:
     def __hash__(self) -> int:
         return hash(tuple(self.index))
 
-    def encode(self, ids: Iterable[Hashable]) -> Int[np.ndarray, " n"]:
-        """Row of each id; −1 where the id is unknown."""
-        return self.index.get_indexer(_index(ids)).astype(np.int32)
+    def encode(self, ids: Iterable[Hashable], *, unknown: Unknown = "error") -> Int[np.ndarray, " n"]:
+        """Row of each id.
+
+        Args:
+            ids: The ids.
+            unknown: What an unknown id is: an error, or row −1.
+
+        Raises:
+            ValueError: If an id is unknown and that is an error.
+        """
+        ids = _index(ids)
+        rows = self.index.get_indexer(ids).astype(np.int32)
+        if unknown == "error" and (rows < 0).any():
+            raise ValueError(
+                f"id {ids[int((rows < 0).argmax())]!r} is not among the {len(self)} known ids: "
+                'fold it in first, or pass unknown="mark"'
+            )
+        return rows
 
     def decode(self, rows: ArrayLike) -> np.ndarray:
         """Id of each row."""

@@ -13,7 +13,7 @@ MatVec = Callable[[Table], Table]
 
 
 def solve(matvec: MatVec, rhs: Table, diagonal: Table, *, steps: int, tol: float = 1e-5) -> Table:
-    """X with A x = `rhs`, where A is block diagonal: one symmetric positive definite block a row.
+    """The solution x of A x = `rhs`, where A is block diagonal: one symmetric positive definite block a row.
 
     Each row has step lengths of its own, so that a batch is solved exactly as each of its rows alone would be
     (Hestenes & Stiefel 1952, preconditioned by A's diagonal), and the objective ½xᵀAx − xᵀb never rises from one

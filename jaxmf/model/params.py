@@ -4,6 +4,7 @@ from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, ScalarLike
 
@@ -51,10 +52,26 @@ def init(
 def predict(params: Params, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Float[Array, " n"]:
     """Predicted ratings r̂ of the pairs (user, item), in the unit of the ratings; not clipped.
 
+    Raises:
+        ValueError: If a row on the host is not in its table. (On a device nothing raises: JAX takes the last row.)
+
     Example:
         >>> from jaxmf.model.kernels import Linear
         >>> params = init(jax.random.key(0), 3, 5, 2, offset=3.5, scale=0.0)
         >>> predict(params, Linear(), jnp.array([0, 2]), jnp.array([4, 1]))
         Array([3.5, 3.5], dtype=float32)
     """
+    check_rows(user, params.user, "user")
+    check_rows(item, params.item, "item")
     return jax.vmap(kernel, (0, 0, None))(params.user[user], params.item[item], params.offset)
+
+
+def check_rows(rows: Int[AnyArray, " n"], table: Table, side: str) -> None:
+    """Refuse rows on the host that are not in the table.
+
+    Raises:
+        ValueError: With the first such row.
+    """
+    if isinstance(rows, np.ndarray) and rows.size and not (rows.min() >= 0 and rows.max() < len(table)):
+        bad = rows[(rows < 0) | (rows >= len(table))][0]
+        raise ValueError(f"{side} row {bad} is not among the table's {len(table)} rows: fold the {side} in first")

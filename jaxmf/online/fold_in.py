@@ -12,7 +12,7 @@ from jaxmf.data.histories import Block, blocks, one_row
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import rows
 from jaxmf.model.kernels import Kernel, check_ratings
-from jaxmf.model.params import Params
+from jaxmf.model.params import Params, check_rows
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
 from jaxmf.model.tables import Table
 
@@ -79,7 +79,13 @@ def fold_in_user(
 
     Returns:
         A table of one row.
+
+    Raises:
+        ValueError: If a rating is outside the kernel's scale, or an item is not in the model.
     """
+    item, rating = np.asarray(item), np.asarray(rating)
+    check_ratings(kernel, rating)
+    check_rows(item, params.item, "item")
     return solve_block(kernel, params.offset, params.item, one_row(item, rating), both_sides(prior).user)
 
 
@@ -212,11 +218,7 @@ def check_fold_in(params: Params, kernel: Kernel, ratings: Ratings) -> None:
         ValueError: If a rating is outside the kernel's scale, or an item is not in the model.
     """
     check_ratings(kernel, np.asarray(ratings.rating))
-    if ratings.n_items > len(params.item):
-        raise ValueError(
-            f"the ratings point into {ratings.n_items} items, the model has {len(params.item)}: "
-            "fold the new items in too"
-        )
+    check_rows(np.asarray(ratings.item), params.item, "item")
 
 
 def _unstack(stack: Block) -> list[Block]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import objective

@@ -1,0 +1,26 @@
+"""Build the wheel and check what is in it: every module of the package, `py.typed`, and nothing else."""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> None:
+    """Build, list, compare."""
+    with tempfile.TemporaryDirectory() as folder:
+        build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, str(ROOT)]
+        subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
+        (wheel,) = Path(folder).glob("*.whl")
+        found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "jaxmf").rglob("*.py")} | {"jaxmf/py.typed"}
+    if found != expected:
+        sys.exit(f"the wheel lacks {sorted(expected - found)} and should not hold {sorted(found - expected)}")
+    print(f"the wheel holds {len(found)} files, as it should")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,10 @@
 """Kernel matrix factorisation in JAX whose users and items are updated online, in microseconds, without retraining."""
 
 from jaxmf.baselines import surprise, weighted_rating
-from jaxmf.data import datasets, histories, ratings, splits
+from jaxmf.data import changes, datasets, histories, ratings, splits
 from jaxmf.evaluation import metrics
 from jaxmf.model import kernels, objective, params, priors, rows, tables
-from jaxmf.online import fold_in
+from jaxmf.online import drift, fold_in, update
 from jaxmf.training import als, notebook, sgd
 from jaxmf.training.loop import Fit, Watch
 
@@ -12,7 +12,9 @@ __all__ = [
     "Fit",
     "Watch",
     "als",
+    "changes",
     "datasets",
+    "drift",
     "fold_in",
     "histories",
     "kernels",
@@ -27,5 +29,6 @@ __all__ = [
     "splits",
     "surprise",
     "tables",
+    "update",
     "weighted_rating",
 ]

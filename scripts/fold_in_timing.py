@@ -92,7 +92,7 @@ def latency(args: FoldIn, model: Params, kernel: jaxmf.kernels.Kernel) -> tuple[
         user, rng.integers(0, n_items, n, np.int32), np.resize(rating, n), np.ones(n, np.float32), args.batch, n_items
     )
     stacks = jax.tree.map(jnp.asarray, jaxmf.histories.blocks(many))
-    batch = seconds(lambda: jax.block_until_ready(jaxmf.fold_in.solve_stacks(kernel, model, stacks)), 7)
+    batch = seconds(lambda: jax.block_until_ready(jaxmf.update.solve_stacks(kernel, model, stacks)), 7)
     p50, p99 = np.percentile(one, [50, 99]) * 1e3
     return {"single_p50": float(p50), "single_p99": float(p99)}, float(np.median(batch) / args.batch * 1e6)
 

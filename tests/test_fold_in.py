@@ -9,7 +9,7 @@ from reference import KERNELS, flat
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Linear, Logistic
 from jaxmf.model.priors import DEFAULT
-from jaxmf.online import fold_in
+from jaxmf.online import fold_in, update
 from jaxmf.training import als
 
 KEY = jax.random.key(0)
@@ -82,7 +82,7 @@ def test_solve_stacks_is_fold_in(model, ratings):
     from jaxmf.data import histories
 
     stacks = histories.blocks(ratings)
-    tables = fold_in.solve_stacks(KERNEL, model, stacks)
+    tables = update.solve_stacks(KERNEL, model, stacks)
     folded = fold_in.fold_in_users(model, KERNEL, ratings).user
     rows = stacks[0].rows.ravel()
     np.testing.assert_allclose(flat(tables[0])[rows < 30], flat(folded)[rows[rows < 30]], atol=1e-4)

@@ -32,7 +32,7 @@ class Block(struct.PyTreeNode):
     Where a field has one axis more in front (`g`), it is a stack of blocks of one shape.
 
     Attributes:
-        rows: Table rows of the histories; rows past the table's end are padding, which a write drops.
+        rows: Table rows of the histories; padding has a number past any table's end, which a write drops.
         owner: Which of the `b` rows each page belongs to, ascending.
         other: Rows of the other side that were rated.
         rating: The ratings.
@@ -175,7 +175,7 @@ def _stack(
     if ladder and size <= PAGES:
         b = p = _rung(p)
 
-    out_rows = np.full((g, b), ratings.n_users, np.int32)
+    out_rows = np.full((g, b), np.iinfo(np.int32).max, np.int32)
     slot = np.arange(len(chosen)) - first_row[block]
     out_rows[block, slot] = rows[chosen]
     page_block = np.repeat(block, pages[chosen])

@@ -1,36 +1,41 @@
 """The online update: rows that got new ratings are solved, and nothing else is touched."""
 
-from functools import partial
-
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Int, Key, ScalarLike
+from jaxtyping import Float, Int
 
-from jaxmf.data.histories import Block, blocks, one_row
+from jaxmf.data.histories import blocks, one_row
 from jaxmf.data.ratings import AnyArray, Ratings
-from jaxmf.model import rows
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params, check_rows
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
 from jaxmf.model.tables import Table
+from jaxmf.online.retrain import sgd_retrain, sgd_retrain_items
+from jaxmf.online.update import check_fold_in, resized, solve_block, unstack, update
 
-STEPS = 8
-CG_STEPS = 24
+__all__ = ["fold_in", "fold_in_items", "fold_in_user", "fold_in_users", "sgd_retrain", "sgd_retrain_items"]
 
 
-def fold_in_users(params: Params, kernel: Kernel, ratings: Ratings, *, prior: Prior | Priors = DEFAULT) -> Params:
-    """The model with the row of every user in `ratings` solved, the items frozen.
+def fold_in_users(
+    params: Params,
+    kernel: Kernel,
+    ratings: Ratings,
+    *,
+    users: Int[AnyArray, " b"] | None = None,
+    prior: Prior | Priors = DEFAULT,
+) -> Params:
+    """The model with the rows of `users` solved from their ratings, the items frozen.
 
-    New users and known ones alike: a row is a function of its ratings, the items and the prior, not of where it was.
-    Rows of other users stay as they are; where `ratings.n_users` is larger than the table, the table grows to it,
-    and a new row without ratings is the prior mean.
+    New users and known ones alike, with more ratings, other ratings or fewer: a row is a function of its ratings, the
+    items and the prior, not of where it was. Rows of other users stay as they are. Where `ratings.n_users` is larger
+    than the table, the table grows to it, and a row without ratings is the prior mean.
 
     Args:
         params: The model.
         kernel: Its kernel.
-        ratings: *All* ratings of the users to solve, old and new, on the host.
+        ratings: *All* ratings of the users to solve, old and new, on the host; see `jaxmf.changes.merge`.
+        users: Rows to solve; else those of every user in `ratings`. One of them without ratings (a removed user) gets
+            the prior mean.
         prior: The prior of both sides, or one each; the one the model was trained with.
 
     Raises:
@@ -45,19 +50,73 @@ def fold_in_users(params: Params, kernel: Kernel, ratings: Ratings, *, prior: Pr
         4
     """
     check_fold_in(params, kernel, ratings)
-    touched = np.unique(ratings.user)
-    table = grow(params.user, ratings.n_users)
     user_prior = check(prior).user
-    for stack in blocks(ratings, touched, ladder=True):
-        for block in _unstack(stack):
-            table = table.put(block.rows, solve_block(kernel, params.offset, params.item, block, user_prior))
+    users = np.unique(ratings.user) if users is None else np.unique(users)
+    table = resized(params.user, max(ratings.n_users, len(params.user)))
+    for stack in blocks(ratings, users, ladder=True):
+        for block in unstack(stack):
+            table = update(table, kernel, params.offset, params.item, block, user_prior)
     return params.replace(user=table)
 
 
-def fold_in_items(params: Params, kernel: Kernel, ratings: Ratings, *, prior: Prior | Priors = DEFAULT) -> Params:
-    """The model with the row of every item in `ratings` solved, the users frozen; else as `fold_in_users`."""
+def fold_in_items(
+    params: Params,
+    kernel: Kernel,
+    ratings: Ratings,
+    *,
+    items: Int[AnyArray, " b"] | None = None,
+    prior: Prior | Priors = DEFAULT,
+) -> Params:
+    """The model with the rows of `items` solved from their ratings, the users frozen; else as `fold_in_users`."""
     prior = both_sides(prior).transpose()
-    return fold_in_users(params.transpose(), kernel, ratings.transpose(), prior=prior).transpose()
+    return fold_in_users(params.transpose(), kernel, ratings.transpose(), users=items, prior=prior).transpose()
+
+
+def fold_in(
+    params: Params,
+    kernel: Kernel,
+    ratings: Ratings,
+    *,
+    users: Int[AnyArray, " b"],
+    items: Int[AnyArray, " c"],
+    prior: Prior | Priors = DEFAULT,
+    tol: float = 1e-3,
+    at_most: int = 20,
+) -> Params:
+    """The model with the rows of `users` and of `items` solved together: new users who rate new items.
+
+    The two sides take turns, as in training, on the touched rows alone, until no row's numbers move by more than
+    `tol`.
+
+    Args:
+        params: The model.
+        kernel: Its kernel.
+        ratings: All ratings of the touched rows of either side; others may be among them.
+        users: User rows to solve.
+        items: Item rows to solve.
+        prior: The prior of both sides, or one each.
+        tol: Largest change of a bias or factor at which the rows count as settled.
+        at_most: Most rounds.
+
+    Raises:
+        ValueError: If a rating is outside the kernel's scale.
+    """
+    check_ratings(kernel, np.asarray(ratings.rating))
+    of_users = ratings.take(np.isin(ratings.user, users))
+    of_items = ratings.take(np.isin(ratings.item, items))
+    params = Params(
+        resized(params.user, max(ratings.n_users, len(params.user))),
+        resized(params.item, max(ratings.n_items, len(params.item))),
+        params.offset,
+    )
+    for _ in range(at_most):
+        before = params
+        # Items first: a new item has no row to solve a user by, but a known user has one to solve an item by.
+        params = fold_in_items(params, kernel, of_items, items=items, prior=prior)
+        params = fold_in_users(params, kernel, of_users, users=users, prior=prior)
+        if _moved(before.user, params.user, users) <= tol and _moved(before.item, params.item, items) <= tol:
+            break
+    return params
 
 
 def fold_in_user(
@@ -89,140 +148,7 @@ def fold_in_user(
     return solve_block(kernel, params.offset, params.item, one_row(item, rating), both_sides(prior).user)
 
 
-@jax.jit
-def solve_stacks(
-    kernel: Kernel, params: Params, stacks: tuple[Block, ...], *, prior: Prior | Priors = DEFAULT
-) -> tuple[Table, ...]:
-    """Users' rows for whole stacks of blocks that are on the device already, as one program.
-
-    Returns:
-        A table a stack, its rows in the order of the stack's `rows`.
-    """
-    user_prior = both_sides(prior).user
-
-    def solve(block: Block) -> Table:
-        return solve_block(kernel, params.offset, params.item, block, user_prior)
-
-    return tuple(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), lax.map(solve, stack)) for stack in stacks)
-
-
-@partial(jax.jit, static_argnames=("steps", "cg_steps"))
-def solve_block(
-    kernel: Kernel,
-    offset: Float[AnyArray, ""],
-    others: Table,
-    block: Block,
-    prior: Prior,
-    *,
-    steps: int = STEPS,
-    cg_steps: int = CG_STEPS,
-) -> Table:
-    """The block's rows under `prior`, from its mean: one compiled program a shape."""
-    n = rows.row_weights(block)
-    mean = Table(jnp.zeros_like(n), jnp.zeros((len(n), others.rank)))
-    return rows.solve_rows(
-        kernel, offset, mean, others, block, mean, prior.precision(n), steps=steps, cg_steps=cg_steps
-    )
-
-
-def sgd_retrain(
-    key: Key[Array, ""],
-    params: Params,
-    kernel: Kernel,
-    ratings: Ratings,
-    *,
-    prior: Prior | Priors = DEFAULT,
-    epochs: int = 60,
-    learning_rate: float = 0.02,
-) -> Params:
-    """The model with the row of every user in `ratings` retrained by SGD over its profile, the items frozen.
-
-    UserUpdate of Rendle & Schmidt-Thieme (RecSys 2008, Fig. 3): the row starts anew at random, and takes a gradient
-    step for each of its ratings, in turn, `epochs` times over. It departs from the paper in that all rows go at once
-    (`vmap` over rows, `lax.scan` over ratings), and in that the penalty of a step is the rating's share of the row's
-    prior, so that it descends the same objective as `fold_in_users`.
-
-    Args:
-        key: Random key of the rows' start.
-        params: The model.
-        kernel: Its kernel.
-        ratings: All ratings of the users to retrain, on the host.
-        prior: The prior of both sides, or one each.
-        epochs: Passes over each profile.
-        learning_rate: Step size.
-
-    Raises:
-        ValueError: As `fold_in_users`.
-    """
-    check_fold_in(params, kernel, ratings)
-    touched, count = np.unique(ratings.user, return_counts=True)
-    table = grow(params.user, ratings.n_users)
-    user_prior = check(prior).user
-    for stack in blocks(ratings, touched, width=int(count.max(initial=1))):
-        for block in _unstack(stack):
-            key, key_block = jax.random.split(key)
-            solved = _sgd_block(
-                key_block, kernel, params.offset, params.item, block, user_prior, learning_rate, epochs=epochs
-            )
-            table = table.put(block.rows, solved)
-    return params.replace(user=table)
-
-
-@partial(jax.jit, static_argnames="epochs")
-def _sgd_block(
-    key: Key[Array, ""],
-    kernel: Kernel,
-    offset: Float[AnyArray, ""],
-    others: Table,
-    block: Block,
-    prior: Prior,
-    learning_rate: ScalarLike,
-    *,
-    epochs: int,
-) -> Table:
-    """A block of one page a row, retrained by SGD."""
-    b = block.rows.shape[0]
-    total = rows.row_weights(block)
-    precision = jax.tree.map(jnp.atleast_1d, prior.precision(total))
-    start = Table(jnp.zeros(b), 0.1 * jax.random.normal(key, (b, others.rank)))
-
-    def retrain(x: Table, precision: Table, n: Float[AnyArray, ""], page: tuple) -> Table:
-        def descend(x: Table, slot: tuple) -> tuple[Table, None]:
-            other, rating, weight = slot
-
-            def share(x: Table) -> Float[Array, ""]:
-                error = rating - kernel(x, others[other], offset)
-                prior_loss = precision.bias * x.bias**2 + jnp.sum(precision.factors * x.factors**2)
-                return weight * (error**2 + prior_loss / jnp.maximum(n, 1e-9))
-
-            return jax.tree.map(lambda x, g: x - learning_rate * g, x, jax.grad(share)(x)), None
-
-        def epoch(_: ScalarLike, x: Table) -> Table:
-            return lax.scan(descend, x, page)[0]
-
-        return lax.fori_loop(0, epochs, epoch, x)
-
-    return jax.vmap(retrain)(start, precision, total, (block.other, block.rating, block.weight))
-
-
-def grow(table: Table, size: int) -> Table:
-    """The table with rows of zeros, the prior mean, appended up to `size` rows."""
-    more = max(0, size - len(table))
-    return Table(jnp.pad(table.bias, (0, more)), jnp.pad(table.factors, ((0, more), (0, 0))))
-
-
-def check_fold_in(params: Params, kernel: Kernel, ratings: Ratings) -> None:
-    """Refuse ratings that don't fit the model, before anything is solved.
-
-    Raises:
-        ValueError: If a rating is outside the kernel's scale, or an item is not in the model.
-    """
-    check_ratings(kernel, np.asarray(ratings.rating))
-    check_rows(np.asarray(ratings.item), params.item, "item")
-
-
-def _unstack(stack: Block) -> list[Block]:
-    def at(index: int) -> Block:
-        return jax.tree.map(lambda x: x[index], stack)
-
-    return [at(index) for index in range(len(stack.rows))]
+def _moved(before: Table, after: Table, rows: Int[AnyArray, " b"]) -> float:
+    """The largest change of a number in `rows`."""
+    change = jax.tree.map(lambda a, b: np.abs(np.asarray(a)[rows] - np.asarray(b)[rows]).max(initial=0), before, after)
+    return float(max(jax.tree.leaves(change)))

@@ -1,0 +1,108 @@
+"""The compiled programs of the online update, a block of rows each, and how tables grow under them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxmf.data.histories import Block
+from jaxmf.data.ratings import Ratings
+from jaxmf.model import rows
+from jaxmf.model.kernels import Kernel, check_ratings
+from jaxmf.model.params import Params, check_rows
+from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
+from jaxmf.model.tables import Table
+
+STEPS = 8
+CG_STEPS = 24
+
+
+@jax.jit
+def solve_stacks(
+    kernel: Kernel, params: Params, stacks: tuple[Block, ...], *, prior: Prior | Priors = DEFAULT
+) -> tuple[Table, ...]:
+    """Users' rows for whole stacks of blocks that are on the device already, as one program.
+
+    Returns:
+        A table a stack, its rows in the order of the stack's `rows`.
+    """
+    user_prior = both_sides(prior).user
+
+    def solve(block: Block) -> Table:
+        return solve_block(kernel, params.offset, params.item, block, user_prior)
+
+    return tuple(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), lax.map(solve, stack)) for stack in stacks)
+
+
+@partial(jax.jit, donate_argnums=0)
+def update(table: Table, kernel: Kernel, offset: Float[Array, ""], others: Table, block: Block, prior: Prior) -> Table:
+    """The users' `table` with the block's rows solved and written in place: its buffers are given up.
+
+    O(ratings of the block), whatever the size of the table. For items pass the items' table and the users as `others`.
+    """
+    return table.put(block.rows, solve_block(kernel, offset, others, block, prior))
+
+
+@partial(jax.jit, static_argnames=("steps", "cg_steps"))
+def solve_block(
+    kernel: Kernel,
+    offset: Float[Array, ""],
+    others: Table,
+    block: Block,
+    prior: Prior,
+    *,
+    steps: int = STEPS,
+    cg_steps: int = CG_STEPS,
+) -> Table:
+    """The block's rows under `prior`, from its mean: one compiled program a shape."""
+    n = rows.row_weights(block)
+    mean = Table(jnp.zeros_like(n), jnp.zeros((len(n), others.rank)))
+    return rows.solve_rows(
+        kernel, offset, mean, others, block, mean, prior.precision(n), steps=steps, cg_steps=cg_steps
+    )
+
+
+def resized(table: Table, rows: int) -> Table:
+    """A copy of the table with rows of zeros, the prior mean, appended up to `rows` rows."""
+    more = rows - len(table)
+    return Table(jnp.pad(table.bias, (0, more)), jnp.pad(table.factors, ((0, more), (0, 0))))
+
+
+@partial(jax.jit, static_argnames="rows")
+def reserve(table: Table, rows: int) -> Table:
+    """A copy of the table with room for `rows` rows: its size doubles until they fit.
+
+    The spare rows are NaN, and so is what is predicted from them: a row that nobody has written is never taken for
+    data. Write with `update`, which costs the same whatever the size, and compiles anew only when the size doubles.
+    """
+    size = len(table)
+    while size < rows:
+        size *= 2
+    more = size - len(table)
+    nan = jnp.nan
+    return Table(
+        jnp.pad(table.bias, (0, more), constant_values=nan),
+        jnp.pad(table.factors, ((0, more), (0, 0)), constant_values=nan),
+    )
+
+
+def check_fold_in(params: Params, kernel: Kernel, ratings: Ratings) -> None:
+    """Refuse ratings that don't fit the model, before anything is solved.
+
+    Raises:
+        ValueError: If a rating is outside the kernel's scale, or an item is not in the model.
+    """
+    check_ratings(kernel, np.asarray(ratings.rating))
+    check_rows(np.asarray(ratings.item), params.item, "item")
+
+
+def unstack(stack: Block) -> list[Block]:
+    """The blocks of a stack, on the host."""
+
+    def at(index: int) -> Block:
+        return jax.tree.map(lambda x: x[index], stack)
+
+    return [at(index) for index in range(len(stack.rows))]

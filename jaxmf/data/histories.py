@@ -11,7 +11,7 @@ from typing import no_type_check
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int, ScalarLike
 
 from jaxmf.data.ratings import AnyArray, Ratings
 
@@ -86,20 +86,22 @@ def blocks(
     return tuple(stacks)
 
 
-def one_row(other: Int[np.ndarray, " n"], rating: Float[np.ndarray, " n"]) -> Block:
-    """The history of one row, as row 0, with its shape rounded up as in `blocks`: cheap enough for every request."""
+def padded_row(
+    other: Int[AnyArray, " n"], rating: Float[AnyArray, " n"]
+) -> tuple[Int[np.ndarray, "p w"], Float[np.ndarray, "p w"]]:
+    """One row's history in pages, as `blocks` would cut them: cheap enough for every request."""
     n, width = len(other), WIDTHS[0]
-    p = _rung(-(-n // width))
-    others, ratings, weights = np.zeros(p * width, np.int32), *np.zeros((2, p * width), np.float32)
-    others[:n], ratings[:n], weights[:n] = other, rating, 1
-    shape = (p, width)
-    return Block(
-        np.zeros(1, np.int32),
-        np.zeros(p, np.int32),
-        others.reshape(shape),
-        ratings.reshape(shape),
-        weights.reshape(shape),
-    )
+    pages = _rung(-(-n // width))
+    others, ratings = np.zeros(pages * width, np.int32), np.zeros(pages * width, np.float32)
+    others[:n], ratings[:n] = other, rating
+    return others.reshape(pages, width), ratings.reshape(pages, width)
+
+
+def row_block(other: Int[Array, "p w"], rating: Float[Array, "p w"], n: ScalarLike) -> Block:
+    """A block of one row, row 0, whose first `n` slots are ratings, each of weight 1."""
+    zero = jnp.zeros(other.shape[:1], jnp.int32)
+    weight = (jnp.arange(other.size) < n).astype(rating.dtype).reshape(other.shape)
+    return Block(zero[:1], zero, other, rating, weight)
 
 
 def padded_share(stacks: tuple[Block, ...]) -> float:

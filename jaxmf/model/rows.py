@@ -225,6 +225,8 @@ def _over_pages(kernel: Callable) -> Callable:
 
 def _by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:
     """Sums over the pages of each row."""
+    if b == 1:  # no need of a scatter
+        return values.sum(0, keepdims=True)
     return jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
 
 

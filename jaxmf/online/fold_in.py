@@ -4,14 +4,14 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxmf.data.histories import blocks, one_row
+from jaxmf.data.histories import blocks, padded_row
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params, check_rows
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
 from jaxmf.model.tables import Table
 from jaxmf.online.retrain import sgd_retrain, sgd_retrain_items
-from jaxmf.online.update import check_fold_in, resized, solve_block, unstack, update
+from jaxmf.online.update import check_fold_in, resized, solve_user, unstack, update
 
 __all__ = ["fold_in", "fold_in_items", "fold_in_user", "fold_in_users", "sgd_retrain", "sgd_retrain_items"]
 
@@ -145,7 +145,7 @@ def fold_in_user(
     item, rating = np.asarray(item), np.asarray(rating)
     check_ratings(kernel, rating)
     check_rows(item, params.item, "item")
-    return solve_block(kernel, params.offset, params.item, one_row(item, rating), both_sides(prior).user)
+    return solve_user(kernel, params.offset, params.item, *padded_row(item, rating), len(item), both_sides(prior).user)
 
 
 def _moved(before: Table, after: Table, rows: Int[AnyArray, " b"]) -> float:

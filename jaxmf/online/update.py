@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int, ScalarLike
 
-from jaxmf.data.histories import Block
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.histories import Block, row_block
+from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import rows
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params, check_rows
@@ -63,6 +63,20 @@ def solve_block(
     return rows.solve_rows(
         kernel, offset, mean, others, block, mean, prior.precision(n), steps=steps, cg_steps=cg_steps
     )
+
+
+@jax.jit
+def solve_user(
+    kernel: Kernel,
+    offset: Float[Array, ""],
+    others: Table,
+    other: Int[AnyArray, "p w"],
+    rating: Float[AnyArray, "p w"],
+    n: ScalarLike,
+    prior: Prior,
+) -> Table:
+    """One row from its `n` ratings, padded by `histories.padded_row`: as few arrays to move as there can be."""
+    return solve_block(kernel, offset, others, row_block(other, rating, n), prior)
 
 
 def resized(table: Table, rows: int) -> Table:

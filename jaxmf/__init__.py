@@ -1,11 +1,13 @@
 """Kernel matrix factorisation in JAX whose users and items are updated online, in microseconds, without retraining."""
 
 from jaxmf.baselines import surprise, weighted_rating
-from jaxmf.data import changes, datasets, histories, ratings, splits
+from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import metrics
 from jaxmf.model import kernels, objective, params, priors, rows, tables
+from jaxmf.model import posterior as posteriors
 from jaxmf.online import drift, fold_in, update
-from jaxmf.training import als, notebook, sgd
+from jaxmf.online import posterior as posterior_fold_in
+from jaxmf.training import als, gibbs, notebook, sgd
 from jaxmf.training.loop import Fit, Watch
 
 __all__ = [
@@ -15,13 +17,17 @@ __all__ = [
     "changes",
     "datasets",
     "drift",
+    "features",
     "fold_in",
+    "gibbs",
     "histories",
     "kernels",
     "metrics",
     "notebook",
     "objective",
     "params",
+    "posterior_fold_in",
+    "posteriors",
     "priors",
     "ratings",
     "rows",

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, ScalarLike
+from jaxtyping import Array, Float, Key, ScalarLike
 
 from jaxmf.data.histories import PAGES, Block
 from jaxmf.data.ratings import AnyArray
@@ -129,6 +129,49 @@ def solve_rows(
     return lax.custom_root(gradient, start, gauss_newton, tangent)
 
 
+def sample_rows(
+    key: Key[Array, ""],
+    kernel: Kernel,
+    offset: ScalarLike,
+    start: Table,
+    others: Table,
+    block: Block,
+    mean: Table,
+    precision: Table,
+    *,
+    steps: int = 8,
+    cg_steps: int = 32,
+) -> Table:
+    """A draw of the `b` rows from their posterior, by perturbing and solving.
+
+    With ratings r + ε/√w and prior means m + η/√Λ in place of r and m, ε and η standard normal, the solution of
+    `solve_rows` is an exact draw from N(A⁻¹b, A⁻¹), A = JᵀWJ + Λ, for the linear kernel (Papandreou & Yuille 2010). For
+    the others it is the draw called randomise-then-optimise (Bardsley et al. 2014), near the Laplace approximation's.
+    Weights and precisions are in units of one over the noise's variance: multiply a rating's weight by the noise
+    precision.
+
+    Args:
+        key: Random key of the perturbation.
+        kernel: As in `solve_rows`, and so are the rest.
+        offset: The kernel's offset μ.
+        start: Where the rows begin; the previous draw, in a Gibbs sampler.
+        others: The other side's table.
+        block: The rows' ratings.
+        mean: Prior means: (`b`,) and (`b`, `k`).
+        precision: Prior precisions: (`b`,) and (`b`, `k`).
+        steps: Gauss–Newton steps of a kernel that is not linear.
+        cg_steps: Conjugate-gradient steps in each.
+    """
+    key_ratings, key_bias, key_factors = jax.random.split(key, 3)
+    scale = lax.rsqrt(jnp.where(block.weight > 0, block.weight, 1))
+    noisy = block.replace(rating=block.rating + scale * jax.random.normal(key_ratings, block.rating.shape))
+    away = Table(
+        jax.random.normal(key_bias, start.bias.shape) * lax.rsqrt(precision.bias),
+        jax.random.normal(key_factors, start.factors.shape) * lax.rsqrt(precision.factors),
+    )
+    return solve_rows(kernel, offset, start, others, noisy, mean + away, precision, steps=steps, cg_steps=cg_steps)
+
+
 def row_losses(
     kernel: Kernel, offset: ScalarLike, x: Table, others: Table, block: Block, mean: Table, precision: Table
 ) -> Float[Array, " b"]:
@@ -136,7 +179,7 @@ def row_losses(
 
     def of_pages(part: Block) -> Float[Array, " b"]:
         predicted = _over_pages(kernel)(x[part.owner], others[part.other], offset)
-        return _by_row(part, len(x), jnp.sum(part.weight * (part.rating - predicted) ** 2, -1))
+        return by_row(part, len(x), jnp.sum(part.weight * (part.rating - predicted) ** 2, -1))
 
     away = x - mean
     return _sum_parts(of_pages, block) + away.dot(away * precision)
@@ -144,7 +187,7 @@ def row_losses(
 
 def row_weights(block: Block) -> Float[Array, " b"]:
     """Total weight of each row's ratings: the n that a prior's precision may grow with."""
-    return _by_row(block, block.rows.shape[0], block.weight.sum(-1))
+    return by_row(block, block.rows.shape[0], block.weight.sum(-1))
 
 
 def _equations(
@@ -165,7 +208,7 @@ def _equations(
             j, error = linearise(part)
             flat = jnp.concatenate([j.bias[..., None], j.factors], -1)
             gram = jnp.einsum("pwk,pwl->pkl", part.weight[..., None] * flat, flat)
-            return _by_row(part, b, gram), _transposed(part, b, j, error)
+            return by_row(part, b, gram), _transposed(part, b, j, error)
 
         gram, rhs = _sum_parts(grams, block)
 
@@ -223,7 +266,7 @@ def _over_pages(kernel: Callable) -> Callable:
     return jax.vmap(jax.vmap(kernel, (None, 0, None)), (0, 0, None))
 
 
-def _by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:
+def by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:
     """Sums over the pages of each row."""
     if b == 1:  # no need of a scatter
         return values.sum(0, keepdims=True)
@@ -232,7 +275,7 @@ def _by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Arr
 
 def _transposed(block: Block, b: int, j: Table, u: Float[AnyArray, "p w"]) -> Table:
     """Jᵀu, a row each."""
-    return Table(_by_row(block, b, jnp.sum(j.bias * u, -1)), _by_row(block, b, jnp.einsum("pwk,pw->pk", j.factors, u)))
+    return Table(by_row(block, b, jnp.sum(j.bias * u, -1)), by_row(block, b, jnp.einsum("pwk,pw->pk", j.factors, u)))
 
 
 def _sum_parts(function: Callable[[Block], Sums], block: Block) -> Sums:

@@ -144,7 +144,7 @@ def fit(
         histories, priors = data
         return step(state, histories, kernel=kernel, prior=priors, steps=steps, cg_steps=cg_steps)
 
-    return loop.run(
+    state, log = loop.run(
         init(key, ratings, kernel=kernel, rank=rank),
         (jax.tree.map(jnp.asarray, histories(ratings)), priors),
         epoch,
@@ -154,3 +154,4 @@ def fit(
         watch=watch,
         remedy=REMEDY,
     )
+    return Fit(state.params, *log)

@@ -19,11 +19,28 @@ from jaxmf.model.params import Params
 
 @runtime_checkable
 class _HasParams(Protocol):
-    params: Params
+    @property
+    def params(self) -> Params: ...
+
+    def replace(self, **updates: Any) -> Any: ...  # noqa: ANN401
 
 
 State = TypeVar("State", bound=_HasParams)
 Info = dict[str, Float[Array, "..."]]
+
+
+class Log(NamedTuple):
+    """What a run leaves besides its last state.
+
+    Attributes:
+        history: Per epoch: `loss`, and `rmse` where there is a validation part.
+        seconds: Wall time of training, compilation apart.
+        compile_seconds: Wall time of tracing and compiling.
+    """
+
+    history: dict[str, np.ndarray]
+    seconds: float
+    compile_seconds: float
 
 
 class Fit(NamedTuple):
@@ -31,7 +48,7 @@ class Fit(NamedTuple):
 
     Attributes:
         params: The fitted model: the last epoch's, or the best one's under early stopping.
-        history: Per epoch: `loss`, and `rmse` where there is a validation part.
+        history: As in `Log`, and so are the rest.
         seconds: Wall time of training, compilation apart.
         compile_seconds: Wall time of tracing and compiling.
     """
@@ -88,7 +105,8 @@ def run(
     epochs: int,
     watch: Watch,
     remedy: str,
-) -> Fit:
+    rmse: Callable[[State, Kernel, Ratings, float, float], Float[Array, ""]] | None = None,
+) -> tuple[State, Log]:
     """`epochs` times `epoch`, as one program where nobody watches and as one an epoch where somebody does.
 
     Args:
@@ -100,6 +118,10 @@ def run(
         epochs: How many.
         watch: What to look at.
         remedy: What to change where the loss stops being finite, for the error's text.
+        rmse: RMSE of a state's predictions on the validation part; else that of its `params`.
+
+    Returns:
+        The last state, with the best epoch's `params` under early stopping, and the log.
 
     Raises:
         ValueError: If the loss stops being finite.
@@ -107,12 +129,13 @@ def run(
     low, high = float(np.min(ratings.rating)), float(np.max(ratings.rating))
     watched = watch.progress or watch.patience is not None or watch.callback is not None
     size = 1 if watched else epochs
+    measure = rmse or (lambda state, *rest: objective.rmse(state.params, *rest))
 
     def several(state: State, data: Any, validation: Ratings | None) -> tuple[State, Info]:  # noqa: ANN401
         def one(state: State, _: None) -> tuple[State, Info]:
             state, info = epoch(state, data)
             if validation is not None:
-                info = info | {"rmse": objective.rmse(state.params, kernel, validation, low, high)}
+                info = info | {"rmse": measure(state, kernel, validation, low, high)}
             return state, info
 
         return lax.scan(one, state, None, length=size)
@@ -137,10 +160,6 @@ def run(
                 best, best_params, since = info["rmse"][0], jax.tree.map(jnp.copy, state.params), 0
             if since >= watch.patience:
                 break
-    params = jax.block_until_ready(state.params if best_params is None else best_params)
-    return Fit(
-        params,
-        {name: np.concatenate([info[name] for info in history]) for name in history[0]},
-        time.perf_counter() - compiled,
-        compiled - start,
-    )
+    state = jax.block_until_ready(state if best_params is None else state.replace(params=best_params))
+    history_of = {name: np.concatenate([info[name] for info in history]) for name in history[0]}
+    return state, Log(history_of, time.perf_counter() - compiled, compiled - start)

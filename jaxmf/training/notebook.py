@@ -74,7 +74,7 @@ def fit(
         }
         return state, {"loss": losses.mean()} | norms
 
-    return loop.run(
+    state, log = loop.run(
         State(start, optimizer.init(start), key),
         jax.tree.map(jnp.asarray, ratings),
         epoch,
@@ -84,3 +84,4 @@ def fit(
         watch=watch,
         remedy="lower the learning rate or alpha",
     )
+    return Fit(state.params, *log)

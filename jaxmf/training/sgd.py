@@ -174,4 +174,5 @@ def fit(
         return state, {"loss": info["loss"].mean()}
 
     data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors)
-    return loop.run(state, data, epoch, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)
+    state, log = loop.run(state, data, epoch, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)
+    return Fit(state.params, *log)

@@ -1,0 +1,88 @@
+"""Features of rows, sparse: which films a user rated, which genres a film has, any table.
+
+A row's features are stored as its ratings are, in pages, so that features times a matrix is one gather and one sum.
+"""
+
+from typing import no_type_check
+
+import numpy as np
+from flax import struct
+from jaxtyping import Float, Int
+
+from jaxmf.data.histories import Block, blocks
+from jaxmf.data.ratings import AnyArray, Ratings
+
+
+@no_type_check
+class Features(struct.PyTreeNode):
+    """A sparse matrix F of rows × features, in both directions.
+
+    Attributes:
+        by_row: The features of each row, as stacks of blocks: `other` is the feature, `rating` its value.
+        by_feature: The rows of each feature, likewise.
+        n_rows: Number of rows.
+        n_features: Number of features.
+    """
+
+    by_row: tuple[Block, ...]
+    by_feature: tuple[Block, ...]
+    n_rows: int = struct.field(pytree_node=False)
+    n_features: int = struct.field(pytree_node=False)
+
+
+def sparse(
+    row: Int[AnyArray, " n"], feature: Int[AnyArray, " n"], value: Float[AnyArray, " n"], n_rows: int, n_features: int
+) -> Features:
+    """Features from coordinates.
+
+    Raises:
+        ValueError: If a value is not finite, or a coordinate is outside the matrix.
+    """
+    row, feature, value = np.asarray(row, np.int32), np.asarray(feature, np.int32), np.asarray(value, np.float32)
+    if not np.isfinite(value).all():
+        raise ValueError(f"feature value {value[~np.isfinite(value)][0]}: every value must be finite; fill or drop it")
+    for name, index, size in (("row", row, n_rows), ("feature", feature, n_features)):
+        if index.size and not (index.min() >= 0 and index.max() < size):
+            bad = index[(index < 0) | (index >= size)][0]
+            raise ValueError(f"{name} {bad} is outside the {n_rows} × {n_features} matrix")
+    entries = Ratings(row, feature, value, np.ones(len(value), np.float32), n_rows, n_features)
+    return Features(blocks(entries), blocks(entries.transpose()), n_rows, n_features)
+
+
+def dense(table: Float[AnyArray, "rows features"]) -> Features:
+    """Features from a dense table."""
+    row, feature = np.nonzero(np.asarray(table))
+    return sparse(row, feature, np.asarray(table)[row, feature], *table.shape)
+
+
+def implicit(ratings: Ratings) -> Features:
+    """Users' implicit feedback: 1/√n at each of the n items that a user rated, whatever the rating.
+
+    With it in the prior's mean the model is SVD++ (Koren 2008). For items (the users who rated it, "flipped") pass
+    `ratings.transpose()`.
+
+    Example:
+        >>> ratings = Ratings(np.array([0, 0]), np.array([1, 2]), np.array([4.0, 2.0]), np.ones(2), 3, 5)
+        >>> features = implicit(ratings)
+        >>> features.n_rows, features.n_features, float(features.by_row[0].rating.max().round(3))
+        (3, 5, 0.707)
+    """
+    count = np.bincount(ratings.user, minlength=ratings.n_users)
+    value = 1 / np.sqrt(np.maximum(count, 1))[np.asarray(ratings.user)]
+    return sparse(ratings.user, ratings.item, value.astype(np.float32), ratings.n_users, ratings.n_items)
+
+
+def multi_hot(labels: list[list[str]]) -> tuple[Features, list[str]]:
+    """Labels of each row (genres of a film) as features 1/√(labels of the row), and their names in column order.
+
+    Example:
+        >>> features, names = multi_hot([["Drama"], [], ["Comedy", "Drama"]])
+        >>> names, features.n_rows
+        (['Comedy', 'Drama'], 3)
+    """
+    names = sorted({label for row in labels for label in row})
+    column = {name: at for at, name in enumerate(names)}
+    row = np.repeat(np.arange(len(labels)), [len(row) for row in labels])
+    feature = np.array([column[label] for row in labels for label in row], np.int32)
+    value = np.repeat([1 / np.sqrt(max(1, len(row))) for row in labels], [len(row) for row in labels])
+    return sparse(row, feature, value, len(labels), len(names)), names

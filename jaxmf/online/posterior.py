@@ -1,0 +1,184 @@
+"""Fold-in under uncertainty: a new row is drawn against each kept draw of the other side; nothing is retrained."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Key, ScalarLike
+
+from jaxmf.data.features import Features
+from jaxmf.data.histories import Block, blocks, padded_row, row_block
+from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.model import links, rows
+from jaxmf.model.kernels import Kernel, check_ratings
+from jaxmf.model.params import check_rows
+from jaxmf.model.posterior import Draw
+from jaxmf.model.tables import Table
+from jaxmf.online.update import resized, unstack
+
+STEPS = 8
+CG_STEPS = 12
+
+
+def fold_in_users(
+    key: Key[Array, ""],
+    posterior: Draw,
+    kernel: Kernel,
+    ratings: Ratings,
+    *,
+    users: Int[AnyArray, " b"] | None = None,
+    features: Features | None = None,
+) -> Draw:
+    """The posterior with the rows of `users` drawn from their ratings, once against every kept draw of the items.
+
+    Each draw of a row is a draw from its posterior given that draw of everything else, so that means and spreads over
+    the draws are those of a row of the model itself. Other rows stay as they are; where `ratings.n_users` is larger
+    than the table, it grows.
+
+    Args:
+        key: Random key of the draws.
+        posterior: The kept draws.
+        kernel: The kernel.
+        ratings: *All* ratings of the users to draw, on the host.
+        users: Rows to draw; else those of every user in `ratings`. One without ratings is drawn from its prior.
+        features: Features of the users' rows, where the model was fitted with features of users: for implicit
+            feedback `jaxmf.features.implicit(ratings)`.
+
+    Raises:
+        ValueError: If a rating is outside the kernel's scale, an item is not in the model, or features are missing.
+
+    Cost: linear in the draws; memory that of one draw's block.
+    """
+    one = jax.tree.map(lambda x: x[0], posterior)
+    check_ratings(kernel, np.asarray(ratings.rating))
+    check_rows(np.asarray(ratings.item), one.params.item, "item")
+    if (features is None) != (len(one.user.link) == 0):
+        raise ValueError(
+            f"the model was fitted with {len(one.user.link)} features of a row and the fold-in is given "
+            f"{0 if features is None else features.n_features}: pass the same kind of features"
+        )
+    users = np.unique(ratings.user) if users is None else np.unique(users)
+    size = max(ratings.n_users, len(one.params.user))
+    table = jax.vmap(lambda table: resized(table, size))(posterior.params.user)
+    means = _prior_means(posterior, features, size)
+    for at, stack in enumerate(blocks(ratings, users, ladder=True)):
+        for block in unstack(stack):
+            key_block = jax.random.fold_in(key, at)
+            drawn = draw_block(key_block, posterior, kernel, block, means)
+            table = jax.vmap(Table.put, (0, None, 0))(table, block.rows, drawn)
+    return posterior.replace(params=posterior.params.replace(user=table))
+
+
+def fold_in_items(
+    key: Key[Array, ""],
+    posterior: Draw,
+    kernel: Kernel,
+    ratings: Ratings,
+    *,
+    items: Int[AnyArray, " b"] | None = None,
+    features: Features | None = None,
+) -> Draw:
+    """The posterior with the rows of `items` drawn from their ratings; else as `fold_in_users`."""
+    flipped = fold_in_users(key, posterior.transpose(), kernel, ratings.transpose(), users=items, features=features)
+    return flipped.transpose()
+
+
+def fold_in_user(
+    key: Key[Array, ""],
+    posterior: Draw,
+    kernel: Kernel,
+    item: Int[AnyArray, " n"],
+    rating: Float[AnyArray, " n"],
+    *,
+    draws: int | None = None,
+) -> Draw:
+    """A posterior whose user table is the one new user, from the ratings alone: the shortest way for a request.
+
+    Where the model has features of users they must be implicit feedback, which the ratings themselves tell.
+
+    Args:
+        key: Random key of the draws.
+        posterior: The kept draws.
+        kernel: The kernel.
+        item: Item rows that the user rated.
+        rating: The ratings.
+        draws: How many of the kept draws to use, evenly spaced; else all. Fewer are faster and rougher.
+
+    Raises:
+        ValueError: If a rating is outside the kernel's scale, an item is not in the model, or `draws` is out of range.
+    """
+    kept, n_items = posterior.noise.shape[0], posterior.params.item.bias.shape[1]
+    draws = kept if draws is None else draws
+    item, rating = np.asarray(item), np.asarray(rating)
+    check_ratings(kernel, rating)
+    if item.size and not (item.min() >= 0 and item.max() < n_items):
+        raise ValueError(f"item rows {item[(item < 0) | (item >= n_items)]} are not among the table's {n_items} rows")
+    if not 1 <= draws <= kept:
+        raise ValueError(f"draws must be between 1 and the {kept} kept, got {draws}")
+    if draws < kept:
+        posterior = jax.tree.map(lambda x: x[np.arange(draws) * kept // draws], posterior)
+    user = _draw_user(key, posterior, kernel, *padded_row(item, rating), len(item))
+    return posterior.replace(params=posterior.params.replace(user=user))
+
+
+@jax.jit
+def draw_block(key: Key[Array, ""], posterior: Draw, kernel: Kernel, block: Block, means: Table) -> Table:
+    """The block's rows, a draw of them for each draw of the posterior, given prior means of all rows."""
+
+    def draw(given: tuple) -> Table:
+        key, one, mean = given
+        return _draw_rows(key, one, kernel, block, mean[block.rows])
+
+    keys = jax.random.split(key, posterior.noise.shape[0])
+    return lax.map(draw, (keys, posterior, means))
+
+
+@jax.jit
+def _draw_user(
+    key: Key[Array, ""],
+    posterior: Draw,
+    kernel: Kernel,
+    other: Int[AnyArray, "p w"],
+    rating: Float[AnyArray, "p w"],
+    n: ScalarLike,
+) -> Table:
+    block = row_block(other, rating, n)
+    feedback = block.replace(rating=block.weight * lax.rsqrt(jnp.maximum(n, 1).astype(rating.dtype)))
+
+    def draw(key: Key[Array, ""], one: Draw) -> Table:
+        mean = jax.tree.map(lambda m: m[None], one.user.mean)
+        if len(one.user.link):
+            mean = mean + links.block_means(feedback, one.user.link, 1)
+        return _draw_rows(key, one, kernel, block, mean)
+
+    return jax.vmap(draw)(jax.random.split(key, posterior.noise.shape[0]), posterior)
+
+
+def _draw_rows(key: Key[Array, ""], one: Draw, kernel: Kernel, block: Block, mean: Table) -> Table:
+    """Rows of a block under one draw of everything else, starting at 0."""
+    zero = jax.tree.map(jnp.zeros_like, mean)
+    precision = jax.tree.map(lambda p, x: jnp.broadcast_to(p, x.shape), one.user.precision, mean)
+    weighted = block.replace(weight=one.noise * block.weight)
+    return rows.sample_rows(
+        key,
+        kernel,
+        one.params.offset,
+        zero,
+        one.params.item,
+        weighted,
+        mean,
+        precision,
+        steps=STEPS,
+        cg_steps=CG_STEPS,
+    )
+
+
+@jax.jit
+def _linked(posterior: Draw, features: Features) -> Table:
+    return lax.map(lambda one: links.row_means(features, one.user.link), posterior)
+
+
+def _prior_means(posterior: Draw, features: Features | None, size: int) -> Table:
+    """Prior mean of every row under every draw."""
+    mean = jax.tree.map(lambda m: jnp.broadcast_to(m[:, None], (m.shape[0], size, *m.shape[1:])), posterior.user.mean)
+    return mean if features is None else mean + _linked(posterior, features)

@@ -4,10 +4,8 @@ from jaxmf.baselines import surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import metrics
 from jaxmf.model import kernels, objective, params, priors, rows, tables
-from jaxmf.model import posterior as posteriors
-from jaxmf.online import drift, fold_in, update
-from jaxmf.online import posterior as posterior_fold_in
-from jaxmf.training import als, gibbs, notebook, sgd
+from jaxmf.online import drift, fold_in, posterior, update
+from jaxmf.training import als, gibbs, loop, notebook, sgd
 from jaxmf.training.loop import Fit, Watch
 
 __all__ = [
@@ -22,12 +20,12 @@ __all__ = [
     "gibbs",
     "histories",
     "kernels",
+    "loop",
     "metrics",
     "notebook",
     "objective",
     "params",
-    "posterior_fold_in",
-    "posteriors",
+    "posterior",
     "priors",
     "ratings",
     "rows",

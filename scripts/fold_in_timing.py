@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from common import Run, arguments, say, show
 
 import jaxmf
 from jaxmf.data.ratings import Ratings
+from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
 
 REVEALED = (1, 2, 5, 10, 20, 50)
@@ -21,12 +22,18 @@ REVEALED = (1, 2, 5, 10, 20, 50)
 class FoldIn(Run):
     """Hold users out, reveal the start of their histories, predict the rest."""
 
-    method: Literal["sgd", "als"] = "als"
+    method: Literal["sgd", "als", "gibbs"] = "als"
     """Trainer of the model."""
-    kernel: Literal["linear", "logistic", "polynomial", "rbf"] = "logistic"
-    """Kernel."""
-    rank: int = 64
-    """Number of factors."""
+    kernel: Literal["linear", "logistic", "polynomial", "rbf"] | None = None
+    """Kernel; else the logistic one, and the linear one for Gibbs sampling."""
+    rank: int | None = None
+    """Number of factors; else 64, and 10 for Gibbs sampling."""
+    features: Literal["none", "implicit"] = "none"
+    """Gibbs sampling only: implicit feedback of both sides as features of their rows."""
+    sweeps: int = 300
+    """Gibbs sampling only: sweeps, of which the first 60 are forgotten."""
+    draws: int = 40
+    """Gibbs sampling only: draws to keep, and to fold in with."""
     profile: int = 20
     """Ratings of the user whose fold-in is timed."""
     batch: int = 10_000
@@ -34,65 +41,170 @@ class FoldIn(Run):
     repeats: int = 2_000
     """Calls that are timed for one user."""
 
+    def __post_init__(self) -> None:
+        bayes = self.method == "gibbs"
+        self.kernel = self.kernel or ("linear" if bayes else "logistic")
+        self.rank = self.rank or (10 if bayes else 64)
 
-def accuracy(
-    args: FoldIn, data: jaxmf.ratings.Dataset, kernel: jaxmf.kernels.Kernel
-) -> tuple[Params, dict, dict, float]:
-    """The trained model, RMSE on hidden ratings by way of update and by profile size, and the retrain's seconds."""
-    ratings = data.ratings
-    low, high = float(ratings.rating.min()), float(ratings.rating.max())
-    split = jaxmf.splits.new_users(ratings.user, ratings.item, data.timestamp, seed=args.seed)
-    reveal, test = ratings.take(split.reveal), ratings.take(split.test)
-    key = jax.random.key(args.seed)
 
-    def train(index: np.ndarray) -> jaxmf.Fit:
-        trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
-        return trainer.fit(key, ratings.take(index), kernel=kernel, rank=args.rank)
+class Protocol(NamedTuple):
+    """New users: what is revealed of them, what is hidden, and the rest of the data."""
+
+    ratings: Ratings
+    split: jaxmf.splits.NewUsers
+    kernel: Kernel
+    key: jax.Array
+
+    def error(self, predicted: np.ndarray) -> float:
+        """RMSE of predictions of the hidden ratings, clipped to the scale."""
+        low, high = float(self.ratings.rating.min()), float(self.ratings.rating.max())
+        return jaxmf.metrics.rmse(np.clip(predicted, low, high), self.hidden.rating)
+
+    @property
+    def hidden(self) -> Ratings:
+        """What must be predicted."""
+        return self.ratings.take(self.split.test)
+
+    @property
+    def reveal(self) -> Ratings:
+        """What is revealed, in order of user and time."""
+        return self.ratings.take(self.split.reveal)
+
+    def first(self, count: int) -> Ratings:
+        """The first `count` ratings of each new user."""
+        reveal = self.reveal
+        start = np.searchsorted(reveal.user, reveal.user)
+        return reveal.take(np.arange(len(reveal)) - start < count)
+
+    def known(self, *, revealed: bool) -> Ratings:
+        """The other users' ratings, with or without what is revealed."""
+        parts = (self.split.train, self.split.reveal) if revealed else (self.split.train,)
+        return self.ratings.take(np.concatenate(parts))
+
+
+class Ways(NamedTuple):
+    """One kind of model under the protocol.
+
+    Attributes:
+        rmse: RMSE by way of update.
+        curve: RMSE by number of revealed ratings, for the ways that fold in.
+        retrain_seconds: Wall time of the full retrain, compilation apart.
+        one: Folds one user in, from arrays to arrays.
+        many: Folds all users in whose histories are in the stacks of blocks.
+    """
+
+    rmse: dict[str, float]
+    curve: dict[str, list[float]]
+    retrain_seconds: float
+    one: Callable[[np.ndarray, np.ndarray], object]
+    many: Callable[[tuple], object]
+
+
+def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
+    """A model of one set of parameters, trained by SGD or ALS."""
+    kernel, key, reveal, hidden = protocol.kernel, protocol.key, protocol.reveal, protocol.hidden
+    trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
+
+    def train(*, revealed: bool) -> jaxmf.Fit:
+        return trainer.fit(key, protocol.known(revealed=revealed), kernel=kernel, rank=args.rank)
 
     def error(model: Params) -> float:
-        predicted = jaxmf.params.predict(model, kernel, test.user, test.item)
-        return jaxmf.metrics.rmse(np.clip(predicted, low, high), test.rating)
+        return protocol.error(np.asarray(jaxmf.params.predict(model, kernel, hidden.user, hidden.item)))
 
-    model = train(split.train).params
-    stranger = model.replace(user=jax.tree.map(lambda x: x.at[split.users].set(0), model.user))
+    def fold_in(part: Ratings) -> float:
+        return error(jaxmf.fold_in.fold_in_users(stranger, kernel, part))
+
+    def sgd_retrain(part: Ratings) -> float:
+        return error(jaxmf.fold_in.sgd_retrain(key, stranger, kernel, part))
+
+    model = train(revealed=False).params
+    stranger = model.replace(user=jax.tree.map(lambda x: x.at[protocol.split.users].set(0), model.user))
     no_factors = stranger.replace(item=model.item.replace(factors=jnp.zeros_like(model.item.factors)))
-    retrain = train(np.concatenate([split.train, split.reveal]))
+    retrain = train(revealed=True)
     rmse = {
         "no_fold_in": error(stranger),
         "bias_only": error(jaxmf.fold_in.fold_in_users(no_factors, kernel, reveal)),
-        "fold_in": error(jaxmf.fold_in.fold_in_users(stranger, kernel, reveal)),
-        "sgd_retrain": error(jaxmf.fold_in.sgd_retrain(key, stranger, kernel, reveal)),
+        "fold_in": fold_in(reveal),
+        "sgd_retrain": sgd_retrain(reveal),
         "full_retrain": error(retrain.params),
     }
-    first = {count: reveal.take(position_in_history(reveal) < count) for count in REVEALED}
     curve = {
-        "fold-in": [error(jaxmf.fold_in.fold_in_users(stranger, kernel, part)) for part in first.values()],
-        "SGD retrain": [error(jaxmf.fold_in.sgd_retrain(key, stranger, kernel, part)) for part in first.values()],
+        "fold-in": [fold_in(protocol.first(count)) for count in REVEALED],
+        "SGD retrain": [sgd_retrain(protocol.first(count)) for count in REVEALED],
     }
-    return model, rmse, curve, retrain.seconds
+    return Ways(
+        rmse,
+        curve,
+        retrain.seconds,
+        lambda item, rating: np.asarray(jaxmf.fold_in.fold_in_user(model, kernel, item, rating).factors),
+        lambda stacks: jax.block_until_ready(jaxmf.update.solve_stacks(kernel, model, stacks)),
+    )
 
 
-def position_in_history(reveal: Ratings) -> np.ndarray:
-    """How many ratings the same user gave before, for ratings in order of user and time."""
-    start = np.searchsorted(reveal.user, reveal.user)
-    return np.arange(len(reveal)) - start
+def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
+    """A posterior, by Gibbs sampling."""
+    kernel, key, reveal, hidden = protocol.kernel, protocol.key, protocol.reveal, protocol.hidden
+    implicit = args.features == "implicit"
+
+    def train(*, revealed: bool) -> jaxmf.gibbs.GibbsFit:
+        known = protocol.known(revealed=revealed)
+        sides = jaxmf.gibbs.implicit(known) if implicit else None
+        watch = jaxmf.Watch(validation=hidden)
+        return jaxmf.gibbs.fit(
+            key,
+            known,
+            kernel=kernel,
+            rank=args.rank,
+            sides=sides,
+            sweeps=args.sweeps,
+            burn=60,
+            keep=args.draws,
+            watch=watch,
+        )
+
+    def fold_in(part: Ratings, posterior: jaxmf.posterior.Draw) -> float:
+        features = jaxmf.features.implicit(part) if implicit else None
+        folded = jaxmf.posterior.fold_in_users(
+            key, posterior, kernel, part, users=protocol.split.users, features=features
+        )
+        return protocol.error(np.asarray(jaxmf.posterior.predictive(folded, kernel, hidden.user, hidden.item).mean))
+
+    posterior = train(revealed=False).posterior
+    items = posterior.params.item
+    no_factors = posterior.replace(params=posterior.params.replace(item=items.replace(factors=0 * items.factors)))
+    retrain = train(revealed=True)
+    rmse = {
+        "no_fold_in": fold_in(reveal.take(np.zeros(0, int)), posterior),
+        "bias_only": fold_in(reveal, no_factors),
+        "fold_in": fold_in(reveal, posterior),
+        "sgd_retrain": float("nan"),
+        "full_retrain": protocol.error(retrain.predicted),
+    }
+    curve = {"fold-in": [fold_in(protocol.first(count), posterior) for count in REVEALED]}
+    return Ways(
+        rmse,
+        curve,
+        retrain.seconds,
+        lambda item, rating: np.asarray(
+            jaxmf.posterior.fold_in_user(key, posterior, kernel, item, rating).params.user.factors
+        ),
+        lambda stacks: jax.block_until_ready(
+            jaxmf.posterior.draw_stacks(key, posterior, kernel, stacks, implicit=implicit)
+        ),
+    )
 
 
-def latency(args: FoldIn, model: Params, kernel: jaxmf.kernels.Kernel) -> tuple[dict[str, float], float]:
+def latency(args: FoldIn, ways: Ways, protocol: Protocol) -> tuple[dict[str, float], float]:
     """Milliseconds for one user, arrays in and row out; microseconds a user in a batch."""
     rng = np.random.default_rng(args.seed)
-    n_items = len(model.item)
-    low, high = (kernel.low, kernel.high) if np.isfinite(kernel.high) else (1.0, 5.0)
+    n_items, n = protocol.ratings.n_items, args.batch * args.profile
     item = rng.choice(n_items, args.profile, replace=False).astype(np.int32)
-    rating = rng.uniform(low, high, args.profile).astype(np.float32)
-    one = seconds(lambda: np.asarray(jaxmf.fold_in.fold_in_user(model, kernel, item, rating).factors), args.repeats)
-    n = args.batch * args.profile
+    rating = rng.choice(protocol.ratings.rating, n)
+    one = seconds(lambda: ways.one(item, rating[: args.profile]), args.repeats)
     user = np.repeat(np.arange(args.batch, dtype=np.int32), args.profile)
-    many = Ratings(
-        user, rng.integers(0, n_items, n, np.int32), np.resize(rating, n), np.ones(n, np.float32), args.batch, n_items
-    )
+    many = Ratings(user, rng.integers(0, n_items, n, np.int32), rating, np.ones(n, np.float32), args.batch, n_items)
     stacks = jax.tree.map(jnp.asarray, jaxmf.histories.blocks(many))
-    batch = seconds(lambda: jax.block_until_ready(jaxmf.update.solve_stacks(kernel, model, stacks)), 7)
+    batch = seconds(lambda: ways.many(stacks), 7)
     p50, p99 = np.percentile(one, [50, 99]) * 1e3
     return {"single_p50": float(p50), "single_p99": float(p99)}, float(np.median(batch) / args.batch * 1e6)
 
@@ -114,8 +226,11 @@ def main(args: FoldIn) -> None:
         raise ValueError("the protocol reveals histories in order of time: name the column with --timestamp")
     low, high = float(data.ratings.rating.min()), float(data.ratings.rating.max())
     kernel = jaxmf.kernels.for_range(low, high, args.kernel)
-    model, rmse, curve, retrain_seconds = accuracy(args, data, kernel)
-    latency_ms, batch_us = latency(args, model, kernel)
+    split = jaxmf.splits.new_users(data.ratings.user, data.ratings.item, data.timestamp, seed=args.seed)
+    protocol = Protocol(data.ratings, split, kernel, jax.random.key(args.seed))
+    ways = (bayes_ways if args.method == "gibbs" else point_ways)(args, protocol)
+    rmse, retrain_seconds = ways.rmse, ways.retrain_seconds
+    latency_ms, batch_us = latency(args, ways, protocol)
     speedup = retrain_seconds * 1e3 / latency_ms["single_p50"]
     show("RMSE on new users' hidden ratings", [rmse])
     times = latency_ms | {"batch_us_per_user": batch_us, "retrain_seconds": retrain_seconds, "speedup": speedup}
@@ -126,7 +241,7 @@ def main(args: FoldIn) -> None:
         f"at an RMSE of {rmse['fold_in']:.4f} against its {rmse['full_retrain']:.4f}."
     )
     with args.plot("fold_in", "New users", "ratings revealed (at most)", "RMSE on hidden ratings") as axes:
-        for name, values in curve.items():
+        for name, values in ways.curve.items():
             axes.plot(REVEALED, values, marker="o", label=name)
         for name in ("no_fold_in", "bias_only", "full_retrain"):
             axes.axhline(

@@ -8,22 +8,24 @@ import numpy as np
 from common import Run, arguments, say, show
 
 import jaxmf
-
-METHODS = {"sgd": jaxmf.sgd, "als": jaxmf.als}
+from jaxmf.data.ratings import Ratings
+from jaxmf.model.kernels import Kernel
 
 
 @dataclasses.dataclass
 class Train(Run):
     """Cross-validate one model."""
 
-    method: Literal["sgd", "als"] = "sgd"
+    method: Literal["sgd", "als", "gibbs"] = "sgd"
     """Trainer."""
-    kernel: Literal["linear", "logistic", "polynomial", "rbf"] = "logistic"
-    """Kernel."""
-    rank: int = 32
-    """Number of factors."""
+    kernel: Literal["linear", "logistic", "polynomial", "rbf"] | None = None
+    """Kernel; else the logistic one, and the linear one for Gibbs sampling."""
+    rank: int | None = None
+    """Number of factors; else 32, and 10 for Gibbs sampling."""
     epochs: int | None = None
-    """Passes over the ratings; else the trainer's default."""
+    """Passes over the ratings, or sweeps; else the trainer's default."""
+    features: Literal["none", "implicit"] = "none"
+    """Gibbs sampling only: features of users and items; implicit feedback of both sides is SVD++ and SVD++ flipped."""
     folds: int = 5
     """Random folds of cross-validation."""
     official: bool = False
@@ -31,15 +33,28 @@ class Train(Run):
     progress: bool = True
     """Show progress on a terminal."""
 
+    def __post_init__(self) -> None:
+        bayes = self.method == "gibbs"
+        self.kernel = self.kernel or ("linear" if bayes else "logistic")
+        self.rank = self.rank or (10 if bayes else 32)
+        if self.features != "none" and not bayes:
+            raise ValueError(f"--features {self.features} needs --method gibbs, got --method {self.method}")
 
-def fit(
-    args: Train, kernel: jaxmf.kernels.Kernel, train: jaxmf.ratings.Ratings, test: jaxmf.ratings.Ratings
-) -> jaxmf.Fit:
-    """One fold's model; the test part is only looked at for the plot of the learning curve."""
-    watch = jaxmf.Watch(validation=test if args.plots else None, progress=args.progress)
-    settings = {} if args.epochs is None else {"epochs": args.epochs}
+
+def fit(args: Train, kernel: Kernel, train: Ratings, test: Ratings) -> tuple[np.ndarray, jaxmf.loop.Log]:
+    """One fold's predictions of the test part, which training looks at for the plot of the learning curve alone."""
     key = jax.random.key(args.seed)
-    return METHODS[args.method].fit(key, train, kernel=kernel, rank=args.rank, watch=watch, **settings)
+    settings = {} if args.epochs is None else {"sweeps" if args.method == "gibbs" else "epochs": args.epochs}
+    if args.method == "gibbs":
+        sides = jaxmf.gibbs.implicit(train) if args.features == "implicit" else None
+        watch = jaxmf.Watch(validation=test, progress=args.progress)
+        result = jaxmf.gibbs.fit(key, train, kernel=kernel, rank=args.rank, sides=sides, watch=watch, **settings)
+        return result.predicted, jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
+    watch = jaxmf.Watch(validation=test if args.plots else None, progress=args.progress)
+    trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
+    result = trainer.fit(key, train, kernel=kernel, rank=args.rank, watch=watch, **settings)
+    predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
+    return np.asarray(predicted), jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
 
 
 def splits(args: Train, n: int) -> list[jaxmf.splits.Split]:
@@ -63,13 +78,12 @@ def main(args: Train) -> None:
     folds, curves, compile_seconds = [], [], 0.0
     for split in splits(args, len(ratings)):
         train, test = ratings.take(split.train), ratings.take(split.test)
-        result = fit(args, kernel, train, test)
-        predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
+        predicted, log = fit(args, kernel, train, test)
         predicted = np.clip(predicted, low, high)
         errors = {"rmse": jaxmf.metrics.rmse(predicted, test.rating), "mae": jaxmf.metrics.mae(predicted, test.rating)}
-        folds.append(errors | {"fit_seconds": result.seconds})
-        curves.append(result.history)
-        compile_seconds += result.compile_seconds
+        folds.append(errors | {"fit_seconds": log.seconds})
+        curves.append(log.history)
+        compile_seconds += log.compile_seconds
     means = {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
     show("By fold", [{"fold": str(at + 1), **fold} for at, fold in enumerate(folds)] + [{"fold": "mean", **means}])
     with args.plot(
@@ -83,6 +97,7 @@ def main(args: Train) -> None:
             "data": {"ratings": len(ratings), "users": ratings.n_users, "items": ratings.n_items},
             "method": args.method,
             "kernel": args.kernel,
+            "features": args.features,
             "rank": args.rank,
             "folds": folds,
             **means,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, ScalarLike
 
 from jaxmf.data.features import Features
 from jaxmf.data.histories import Block
@@ -81,7 +81,7 @@ def _column_cg(matvec: Callable[[Table], Table], rhs: Table, steps: int) -> Tabl
     def axpy(a: Table, x: Table, y: Table) -> Table:
         return jax.tree.map(lambda a, x, y: a[None] * x + y, a, x, y)
 
-    def step(_: int, state: tuple) -> tuple:
+    def step(_: ScalarLike, state: tuple) -> tuple:
         x, r, p, size = state
         ap = matvec(p)
         length = ratio(size, dot(p, ap))

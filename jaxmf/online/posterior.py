@@ -1,5 +1,7 @@
 """Fold-in under uncertainty: a new row is drawn against each kept draw of the other side; nothing is retrained."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,20 @@ from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, rows
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import check_rows
-from jaxmf.model.posterior import Draw
+from jaxmf.model.posterior import Draw, Predictive, predictive, ratings_of_draws
 from jaxmf.model.tables import Table
 from jaxmf.online.update import resized, unstack
+
+__all__ = [
+    "Draw",
+    "Predictive",
+    "draw_stacks",
+    "fold_in_items",
+    "fold_in_user",
+    "fold_in_users",
+    "predictive",
+    "ratings_of_draws",
+]
 
 STEPS = 8
 CG_STEPS = 12
@@ -121,6 +134,35 @@ def fold_in_user(
     return posterior.replace(params=posterior.params.replace(user=user))
 
 
+@partial(jax.jit, static_argnames="implicit")
+def draw_stacks(
+    key: Key[Array, ""], posterior: Draw, kernel: Kernel, stacks: tuple[Block, ...], *, implicit: bool
+) -> tuple[Table, ...]:
+    """Users' rows for whole stacks of blocks that are on the device already, as one program: a draw a kept draw.
+
+    Args:
+        key: Random key of the draws.
+        posterior: The kept draws.
+        kernel: The kernel.
+        stacks: The users' histories.
+        implicit: The users' features are their implicit feedback; else they have none.
+
+    Returns:
+        A table a stack, with axes in front for blocks and draws.
+    """
+
+    def draw(given: tuple) -> Table:
+        key, block = given
+        return jax.vmap(lambda key, one: _draw_user_rows(key, one, kernel, block, implicit=implicit))(
+            jax.random.split(key, posterior.noise.shape[0]), posterior
+        )
+
+    return tuple(
+        lax.map(draw, (jax.random.split(jax.random.fold_in(key, at), stack.rows.shape[0]), stack))
+        for at, stack in enumerate(stacks)
+    )
+
+
 @jax.jit
 def draw_block(key: Key[Array, ""], posterior: Draw, kernel: Kernel, block: Block, means: Table) -> Table:
     """The block's rows, a draw of them for each draw of the posterior, given prior means of all rows."""
@@ -142,16 +184,24 @@ def _draw_user(
     rating: Float[AnyArray, "p w"],
     n: ScalarLike,
 ) -> Table:
-    block = row_block(other, rating, n)
-    feedback = block.replace(rating=block.weight * lax.rsqrt(jnp.maximum(n, 1).astype(rating.dtype)))
+    block, implicit = row_block(other, rating, n), posterior.user.link.bias.shape[1] > 0
 
     def draw(key: Key[Array, ""], one: Draw) -> Table:
-        mean = jax.tree.map(lambda m: m[None], one.user.mean)
-        if len(one.user.link):
-            mean = mean + links.block_means(feedback, one.user.link, 1)
-        return _draw_rows(key, one, kernel, block, mean)
+        return _draw_user_rows(key, one, kernel, block, implicit=implicit)
 
     return jax.vmap(draw)(jax.random.split(key, posterior.noise.shape[0]), posterior)
+
+
+def _draw_user_rows(key: Key[Array, ""], one: Draw, kernel: Kernel, block: Block, *, implicit: bool) -> Table:
+    """A block's rows under one draw, with their own implicit feedback, 1/√n at each rated item, as features or none."""
+    b = block.rows.shape[0]
+    mean = jax.tree.map(lambda m: jnp.broadcast_to(m, (b, *m.shape)), one.user.mean)
+    if implicit:
+        rated = jnp.sign(block.weight)
+        n = rows.by_row(block, b, rated.sum(-1))
+        feedback = block.replace(weight=rated, rating=rated * lax.rsqrt(jnp.maximum(n, 1))[block.owner][:, None])
+        mean = mean + links.block_means(feedback, one.user.link, b)
+    return _draw_rows(key, one, kernel, block, mean)
 
 
 def _draw_rows(key: Key[Array, ""], one: Draw, kernel: Kernel, block: Block, mean: Table) -> Table:

@@ -1,0 +1,56 @@
+"""Scores from a posterior: against the formulas, and against what they promise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from reference import random_ratings
+
+from jaxmf.model.kernels import Linear
+from jaxmf.online import asking, posterior
+from jaxmf.training import gibbs
+
+KEY = jax.random.key(0)
+ITEMS = np.arange(40)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    ratings = random_ratings(np.random.default_rng(3), n_users=50, n_items=40, n=900)
+    return gibbs.fit(KEY, ratings, rank=3, sweeps=80, burn=30, keep=50).posterior
+
+
+def test_upper_bound(drawn):
+    predicted = posterior.predictive(drawn, Linear(), np.full(40, 7), ITEMS)
+    np.testing.assert_allclose(asking.upper_bound(drawn, Linear(), 7, ITEMS, width=0.0), predicted.mean, rtol=1e-5)
+    wide = asking.upper_bound(drawn, Linear(), 7, ITEMS, width=2.0)
+    np.testing.assert_allclose(wide, predicted.mean + 2 * predicted.model_std, rtol=1e-5)
+
+
+def test_thompson_is_one_of_the_draws(drawn):
+    each = posterior.ratings_of_draws(drawn, Linear(), jnp.full(40, 7), jnp.asarray(ITEMS))
+    chosen = {
+        int(np.abs(np.asarray(each) - asking.thompson(jax.random.key(seed), drawn, Linear(), 7, ITEMS)).max(1).argmin())
+        for seed in range(30)
+    }
+    assert len(chosen) > 15
+
+
+def test_information_is_its_formula(drawn):
+    each = np.asarray(posterior.ratings_of_draws(drawn, Linear(), jnp.full(40, 7), jnp.asarray(ITEMS)), np.float64)
+    covariance = np.cov(each.T, bias=True)
+    noise = np.mean(1 / np.asarray(drawn.noise, np.float64))
+    expected = (covariance**2).sum(1) / (np.diag(covariance) + noise)
+    np.testing.assert_allclose(asking.information(drawn, Linear(), 7, jnp.asarray(ITEMS)), expected, rtol=1e-2)
+
+
+def test_asking_lowers_the_variance_more_where_it_says_so(drawn):
+    """Of a stranger: the spread after an answer to the best question is below that after the worst."""
+    stranger = posterior.fold_in_user(KEY, drawn, Linear(), np.zeros(0, int), np.zeros(0))
+    value = np.asarray(asking.information(stranger, Linear(), 0, jnp.asarray(ITEMS)))
+    spread = []
+    for item in (value.argmax(), value.argmin()):
+        told = posterior.fold_in_user(KEY, drawn, Linear(), np.array([item]), np.array([3.0]))
+        predicted = posterior.predictive(told, Linear(), np.zeros(40, int), ITEMS)
+        spread.append(float(jnp.sum(predicted.model_std**2)))
+    assert spread[0] < spread[1]

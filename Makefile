@@ -35,9 +35,14 @@ check: $(INSTALLED)
 docs: $(INSTALLED)
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
+# Other libraries, in an environment of their own; nothing else should run at the time.
+benchmark: $(INSTALLED)
+	$(RUN) scripts/benchmark.py --environment .venv-peers --json $(RESULTS)/benchmark.json --plots $(RESULTS)
+
 # The pinned requirements of every Python from 3.11 on, without an index or a download address.
 lock:
 	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header --extra test --extra docs pyproject.toml -o requirements.txt
+	uv pip compile --universal --python-version 3.11 --no-emit-index-url --no-header requirements-peers.in -o requirements-peers.txt
 
 clean:
-	rm -rf $(VENV) $(RESULTS) docs/_build dist
+	rm -rf $(VENV) .venv-peers $(RESULTS) docs/_build dist

@@ -1,0 +1,202 @@
+"""jaxmf beside other libraries, in one run on one machine: `python scripts/benchmark.py`."""
+
+import dataclasses
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from benchmarks import environment, report
+from benchmarks.task import Task
+from benchmarks.turns import FailedError, Worker, rotation
+from common import Run, arguments, say
+
+import jaxmf
+
+MEASUREMENTS = {
+    "fold_in_single": "fold_in_single_ms",
+    "fold_in_single_by_users": "fold_in_single_by_users",
+    "fold_in_batch": "fold_in_batch_us",
+    "fold_in_by_ratings": "fold_in_by_ratings",
+    "train": "train_to_rmse",
+    "sgd_step": "sgd_step_by_users",
+    "threads": "threads",
+}
+"""What is measured, and its name in the results."""
+ONCE = ("threads",)
+
+
+class Library(NamedTuple):
+    """What is measured of a library, by which module, and the distribution it comes in."""
+
+    distribution: str
+    module: str
+    measurements: tuple[str, ...]
+
+
+OURS = Library("jaxmf", "jaxmf_", tuple(MEASUREMENTS))
+PEERS = (
+    Library("cmfrec", "peers.cmfrec", ("fold_in_single", "fold_in_batch", "train")),
+    Library("matrix-factorization", "peers.kernelmf", ("fold_in_single", "train")),
+    Library("lenskit", "peers.lenskit", ("fold_in_single", "train")),
+    Library("implicit", "peers.implicit", ("fold_in_single",)),
+    Library("scikit-surprise", "peers.surprise", ("train",)),
+    Library("cornac", "peers.cornac", ("train",)),
+    Library("myfm", "peers.myfm", ("train",)),
+    Library("river", "peers.river", ("train",)),
+)
+
+
+@dataclasses.dataclass
+class Benchmark(Run):
+    """Measure jaxmf and its peers."""
+
+    json: Path | None = Path("results/benchmark.json")
+    """File for the numbers."""
+    plots: Path | None = Path("results")
+    """Folder for the table (Markdown) and the plots (PNG)."""
+    only: str = ",".join(MEASUREMENTS)
+    """What to measure, separated by commas."""
+    rounds: int = 5
+    """Turns of each system."""
+    quick: bool = False
+    """Tiny sizes, to see whether it runs."""
+    peers: bool = True
+    """Whether to measure others too."""
+    environment: Path = Path(".venv-peers")
+    """Where the others are installed."""
+
+    def __post_init__(self) -> None:
+        unknown = set(self.only.split(",")) - set(MEASUREMENTS)
+        if unknown:
+            raise ValueError(f"nothing is called {', '.join(unknown)}: choose from {', '.join(MEASUREMENTS)}")
+
+
+def make_task(args: Benchmark) -> Task:
+    """The first of 5 folds, and new users with ratings of random items."""
+    data = args.load()
+    ratings = data.ratings
+    split = jaxmf.splits.k_fold(len(ratings), seed=args.seed)[0]
+    rows = np.column_stack([ratings.user, ratings.item, ratings.rating]).astype(float)
+    time = np.arange(len(ratings)) if data.timestamp is None else data.timestamp
+    rng = np.random.default_rng(args.seed)
+    users = 200 if args.quick else 10_000
+    item = np.stack([rng.choice(ratings.n_items, 32, replace=False) for _ in range(users)])
+    return Task(
+        train=rows[split.train],
+        test=rows[split.test],
+        in_time=np.argsort(time[split.train], kind="stable"),
+        new_item=item.astype(np.int32),
+        new_rating=rng.choice(ratings.rating, item.shape).astype(np.float32),
+        n_users=ratings.n_users,
+        n_items=ratings.n_items,
+        low=float(ratings.rating.min()),
+        high=float(ratings.rating.max()),
+        quick=args.quick,
+        **({"calls": 20, "seconds": 0.3} if args.quick else {}),
+    )
+
+
+class Bench:
+    """Starts systems, gives them turns, and keeps what they answer and why they don't."""
+
+    def __init__(self, task: Path, pythons: Mapping[str, Path | str], unavailable: dict[str, str]) -> None:
+        self.task, self.pythons, self.unavailable = task, pythons, unavailable
+
+    def measure(self, measurement: str, rounds: int) -> dict[str, list[Any]]:
+        """Every round of every system that has the measurement."""
+        workers = list(self._start(measurement))
+        turns = rotation(workers)
+        results = {entry: [] for _, entry in turns}
+        for at in range(rounds):
+            for worker, entry in turns:
+                where = f"{measurement}: {entry}"
+                if where in self.unavailable:
+                    continue
+                try:
+                    results[entry].append(worker.turn(entry))
+                    say(f"round {at + 1} of {rounds}, {where}: {report.text(results[entry][-1])}")
+                except FailedError as error:
+                    self._fail(where, error)
+        for worker in workers:
+            worker.close()
+        return {entry: values for entry, values in results.items() if f"{measurement}: {entry}" not in self.unavailable}
+
+    def _start(self, measurement: str) -> Iterable[Worker]:
+        for library in (OURS, *PEERS):
+            if measurement not in library.measurements or library.distribution not in self.pythons:
+                continue
+            say(f"{measurement}: setting up {library.distribution}")
+            try:
+                yield Worker(self.pythons[library.distribution], library.module, measurement, self.task)
+            except FailedError as error:
+                self._fail(f"{measurement}: {library.distribution}", error)
+
+    def _fail(self, what: str, error: FailedError) -> None:
+        self.unavailable[what] = str(error)
+        say(f"{what}: {error}")
+
+
+def median(rounds: list[Any]) -> Any:  # noqa: ANN401 a number or several by name
+    """Median over rounds, of each number where a round has several."""
+    if len(rounds) == 1:
+        return rounds[0]
+    if isinstance(rounds[0], dict):
+        return {name: median([one[name] for one in rounds]) for name in rounds[0]}
+    return statistics.median(rounds)
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on, and how busy it was before."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return {
+        "cpu": names[0].split(":")[1].strip() if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def main(args: Benchmark) -> None:
+    """Install, measure, report."""
+    before = machine()
+    pythons: dict[str, Path | str] = {OURS.distribution: sys.executable}
+    unavailable: dict[str, str] = {}
+    versions = environment.versions(sys.executable, ["jaxmf", "jax", "jaxlib", "numpy"])
+    if args.peers:
+        folder = args.environment.absolute()
+        names = [peer.distribution for peer in PEERS]
+        unavailable |= environment.install(folder, names)
+        python = environment.interpreter(folder)
+        pythons |= {name: python for name in names if name not in unavailable}
+        versions |= environment.versions(python, names)
+    result: dict[str, Any] = {"machine": before, "versions": versions, "quick": args.quick, "rounds": {}}
+    result |= {name: {} for name in MEASUREMENTS.values()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "task.npz"
+        make_task(args).save(path)
+        bench = Bench(path, pythons, unavailable)
+        for measurement in args.only.split(","):
+            name = MEASUREMENTS[measurement]
+            rounds = bench.measure(measurement, 1 if measurement in ONCE else args.rounds)
+            result["rounds"][name] = rounds
+            result[name] = {entry: median(values) for entry, values in rounds.items()}
+    result |= {"targets": report.targets(result), "unavailable": unavailable}
+    markdown = report.markdown(result)
+    say(f"\n{markdown}")
+    args.save(result)
+    report.plots(args, result)
+    if args.plots is not None:
+        args.plots.mkdir(parents=True, exist_ok=True)
+        (args.plots / "benchmark.md").write_text(markdown)
+
+
+if __name__ == "__main__":
+    main(arguments(Benchmark))

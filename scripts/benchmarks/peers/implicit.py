@@ -1,0 +1,19 @@
+"""implicit's ALS: a reference for speed alone. It models whether a film was seen, and predicts no rating."""
+
+from implicit.als import AlternatingLeastSquares
+from scipy import sparse
+
+from benchmarks.task import Rounds, Task
+
+
+def fold_in_single(task: Task) -> Rounds:
+    """`recalculate_user` with one thread, which is faster for one user."""
+    user, item, rating = task.ratings()
+    model = AlternatingLeastSquares(factors=task.rank, random_state=0, num_threads=1)
+    model.fit(sparse.csr_matrix((rating, (user, item)), (task.n_users, task.n_items)), show_progress=False)
+
+    def call(at: int) -> object:
+        items, ratings = task.new_user(at)
+        return model.recalculate_user(0, sparse.csr_matrix((ratings, items, [0, len(items)]), (1, task.n_items)))
+
+    return {"implicit recalculate_user, reference": lambda: 1e3 * task.p50(call)}

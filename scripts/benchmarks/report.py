@@ -1,0 +1,115 @@
+"""What `scripts/benchmark.py` found: beside the project's targets, as tables, as plots."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from common import Run
+
+TITLES = {
+    "fold_in_single_ms": "One user, 20 ratings, rank 64, warm, arrays in and row out: p50, ms",
+    "fold_in_single_by_users": "The same, written into a table with room for so many users: p50, ms",
+    "fold_in_batch_us": "10,000 users with 32 ratings each, rank 64: µs a user",
+    "fold_in_by_ratings": "Ratings a user, 262,144 in a batch, rank 64: µs a user",
+    "train_to_rmse": "Training on the first of 5 folds, error on its test ratings",
+    "sgd_step_by_users": "A step of SGD with Adam, 1,024 ratings, rank 32, by users in the table: ms",
+    "threads": "Eight threads that fold in at once, alone and in batches",
+}
+
+NOTES = """\
+- Every system runs in a process of its own. They take turns, a round each; numbers are medians over the rounds.
+- KernelMF's update has its default of 20 epochs; its table is one of NumPy that every update copies.
+- LensKit solves a user when it is asked for scores; what is timed is the solve without the scores.
+- implicit models whether an item was seen and predicts no rating: its fold-in is a reference, training isn't compared.
+- Surprise, cornac, myFM and river have no fold-in of explicit ratings with the items frozen.
+- jaxmf's ALS runs for the fewest epochs that reach an RMSE of 0.8749, each time in a process that has compiled nothing;
+  `wall_seconds` is the whole call. Other libraries run with the settings that do best on this data.
+"""
+
+
+def targets(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """What the project aims at: a number, and the number it must not exceed."""
+
+    def find(table: str, start: str, field: str = "") -> float:
+        """The last entry whose name begins so; NaN where there is none."""
+        found = [value for name, value in result[table].items() if name.startswith(start)]
+        return np.nan if not found else found[-1][field] if field else found[-1]
+
+    def growth(table: str) -> float:
+        """The last entry of a table over its first."""
+        values = list(result[table].values())
+        return values[-1] / values[0] if values else np.nan
+
+    single, batch = find("fold_in_single_ms", "jaxmf, linear"), result["fold_in_batch_us"].get("jaxmf, linear", np.nan)
+    surprise, als = find("train_to_rmse", "Surprise", "seconds"), find("train_to_rmse", "jaxmf ALS, linear", "seconds")
+    compiling = find("train_to_rmse", "jaxmf ALS, linear", "compile_seconds")
+    by_ratings = result["fold_in_by_ratings"]
+    many = max(map(int, by_ratings), default=0)
+    per_rating = by_ratings[str(many)] / by_ratings["64"] * 64 / many if many > 64 and "64" in by_ratings else np.nan
+    rows = {
+        "one user, of cmfrec's time": (single / find("fold_in_single_ms", "cmfrec"), 1.0),
+        "one user, of KernelMF's time at most users": (single / find("fold_in_single_ms", "KernelMF"), 1 / 50),
+        "one user, at most users against fewest": (growth("fold_in_single_by_users"), 1.2),
+        "batch, of cmfrec's time": (batch / find("fold_in_batch_us", "cmfrec"), 1 / 8),
+        "batch, µs a user": (batch, 10.0),
+        "a rating, at most ratings a user against 64": (per_rating, 1.0),
+        "ALS, of Surprise's time": (als / surprise, 1 / 5),
+        "ALS with compiling, of Surprise's time": ((als + compiling) / surprise, 1.0),
+        "ALS, RMSE": (find("train_to_rmse", "jaxmf ALS, linear", "rmse"), 0.8749),
+        "SGD step, at most users against fewest": (growth("sgd_step_by_users"), 1.5),
+    }
+    return {what: {"measured": value, "target": at_most} for what, (value, at_most) in rows.items() if value == value}
+
+
+def text(value: Any) -> str:  # noqa: ANN401
+    """A number in four digits, or several by name."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {text(one)}" for name, one in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def table(title: str, rows: Mapping[str, Any]) -> str:
+    """A Markdown table: a row an entry."""
+    first = next(iter(rows.values()))
+    names = list(first) if isinstance(first, dict) else ["value"]
+    lines = [["", *names], ["---"] * (len(names) + 1)]
+    lines += [
+        [entry, *(text(value.get(name, "")) if isinstance(value, dict) else text(value) for name in names)]
+        for entry, value in rows.items()
+    ]
+    return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """All of it as Markdown."""
+    parts = [
+        "# Benchmark" + ", of tiny sizes: to see whether it runs" * result["quick"],
+        f"{text(result['machine'])}.\n\n{text(result['versions'])}.",
+        *(
+            table(title, result[name])
+            for name, title in ({"targets": "What it aims at, at most"} | TITLES).items()
+            if result[name]
+        ),
+        f"## Notes\n\n{NOTES}",
+    ]
+    if result["unavailable"]:
+        parts.insert(2, table("Not measured, and why", result["unavailable"]))
+    return "\n\n".join(parts)
+
+
+def plots(args: Run, result: Mapping[str, Any]) -> None:
+    """The fold-in of one user, its cost by ratings, and training time against error."""
+    single, by_ratings, trained = (
+        result[name] for name in ("fold_in_single_ms", "fold_in_by_ratings", "train_to_rmse")
+    )
+    if single:
+        with args.plot("benchmark", "One user, 20 ratings, rank 64", "ms", "") as axes:
+            for entry in sorted(single, key=single.get, reverse=True):
+                axes.semilogx(single[entry], entry, "o", color="C1" if entry.startswith("jaxmf") else "C0")
+    if by_ratings:
+        with args.plot("benchmark_by_ratings", "Many users at once, rank 64", "ratings a user", "µs a user") as axes:
+            axes.loglog([int(n) for n in by_ratings], list(by_ratings.values()), marker="o")
+    if trained:
+        with args.plot("benchmark_train", "Training", "seconds (log)", "RMSE on test ratings") as axes:
+            for entry, score in trained.items():
+                axes.semilogx(score["seconds"], score["rmse"], "o", label=entry)

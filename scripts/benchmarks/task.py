@@ -1,0 +1,119 @@
+"""What every system is given, and how its answers are timed and judged. Needs NumPy alone."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Model = TypeVar("Model")
+Score = dict[str, float]
+Round = Callable[[], float | Score]
+"""One turn of a system: measures once and returns the number, or several by name."""
+Rounds = dict[str, Round]
+
+
+class Triples(NamedTuple):
+    """Ratings as coordinates."""
+
+    user: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One data set for all systems: ratings to train on and to test on, and new users to fold in.
+
+    Attributes:
+        train: Rows (user, item, rating) to train on.
+        test: Rows to test on.
+        in_time: Positions in `train` in order of time.
+        new_item: Items that new users rated, (`users`, 32), all different within a row.
+        new_rating: Their ratings.
+        n_users: Number of users in `train` and `test`.
+        n_items: Number of items.
+        low: Lowest rating there is.
+        high: Highest.
+        rank: Number of factors of the models that users are folded into.
+        profile: Ratings of the user who is folded in alone.
+        calls: Calls that are timed in a round.
+        seconds: Wall time after which a round ends, whatever is left.
+        quick: Whether all sizes are tiny.
+    """
+
+    train: np.ndarray
+    test: np.ndarray
+    in_time: np.ndarray
+    new_item: np.ndarray
+    new_rating: np.ndarray
+    n_users: int
+    n_items: int
+    low: float
+    high: float
+    rank: int = 64
+    profile: int = 20
+    calls: int = 300
+    seconds: float = 3.0
+    quick: bool = False
+
+    def save(self, path: Path) -> None:
+        """Write the task to an NPZ file."""
+        np.savez(path, **dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Task":
+        """Read what `save` wrote."""
+        with np.load(path) as arrays:
+            return cls(**{name: array if array.ndim else array.item() for name, array in arrays.items()})
+
+    def ratings(self) -> Triples:
+        """The training ratings as columns: int32, int32, float32."""
+        return _columns(self.train)
+
+    def hidden(self) -> Triples:
+        """The test ratings as columns."""
+        return _columns(self.test)
+
+    def new_user(self, at: int) -> tuple[np.ndarray, np.ndarray]:
+        """Items and ratings of one of 256 new users, so that no call repeats the one before."""
+        at %= min(256, len(self.new_item))
+        return self.new_item[at, : self.profile], self.new_rating[at, : self.profile]
+
+    def epochs(self, count: int) -> int:
+        """`count`, or few where all is tiny."""
+        return max(1, count // 20) if self.quick else count
+
+    def size(self, count: int) -> int:
+        """`count`, or a hundredth of it where all is tiny."""
+        return max(1, count // 100) if self.quick else count
+
+    def p50(self, call: Callable[[int], object], calls: int | None = None) -> float:
+        """Median seconds of `call(0)`, `call(1)` and so on, after three that aren't counted."""
+        times, end = [], time.perf_counter() + self.seconds
+        for at in range((calls or self.calls) + 3):
+            start = time.perf_counter()
+            call(at)
+            times.append(time.perf_counter() - start)
+            if start > end and at > 5:
+                break
+        return statistics.median(times[3:])
+
+    def rmse(self, predicted: ArrayLike) -> float:
+        """Error of predictions for `test`, clipped to the scale."""
+        return float(np.sqrt(np.mean((np.clip(predicted, self.low, self.high) - self.hidden().rating) ** 2)))
+
+    def trial(self, fit: Callable[[], Model], predict: Callable[[Model], ArrayLike]) -> Score:
+        """Seconds of a fit and the error of what it predicts."""
+        start = time.perf_counter()
+        model = fit()
+        seconds = time.perf_counter() - start
+        return {"seconds": seconds, "compile_seconds": 0.0, "rmse": self.rmse(predict(model))}
+
+
+def _columns(rows: np.ndarray) -> Triples:
+    return Triples(rows[:, 0].astype(np.int32), rows[:, 1].astype(np.int32), rows[:, 2].astype(np.float32))

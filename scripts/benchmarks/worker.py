@@ -1,0 +1,35 @@
+"""One system's process: `python -m benchmarks.worker MODULE MEASUREMENT TASK`, then a line of JSON a turn.
+
+It says which entries it has, then waits; for each line that names one it measures once and answers. Between turns it
+sleeps, so that systems can take turns and nothing else runs at the time.
+"""
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from benchmarks.task import Rounds, Task
+
+
+def main(module: str, measurement: str, path: str) -> None:
+    """Set up once, then measure whenever asked to."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no answer
+
+    def answer(**fields: object) -> None:
+        print(json.dumps(fields, default=float), file=answers)
+
+    try:
+        rounds: Rounds = getattr(importlib.import_module(module), measurement)(Task.load(Path(path)))
+        answer(entries=list(rounds))
+        for line in sys.stdin:
+            answer(result=rounds[json.loads(line)]())
+    except Exception as error:
+        answer(error=f"{type(error).__name__}: {error}")
+    os._exit(0)  # without waiting for threads that hang
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

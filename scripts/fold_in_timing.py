@@ -15,6 +15,7 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
 
+PRIOR = jaxmf.priors.NEW_USERS
 REVEALED = (1, 2, 5, 10, 20, 50)
 
 
@@ -106,16 +107,16 @@ def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
 
     def train(*, revealed: bool) -> jaxmf.Fit:
-        return trainer.fit(key, protocol.known(revealed=revealed), kernel=kernel, rank=args.rank)
+        return trainer.fit(key, protocol.known(revealed=revealed), kernel=kernel, rank=args.rank, prior=PRIOR)
 
     def error(model: Params) -> float:
         return protocol.error(np.asarray(jaxmf.params.predict(model, kernel, hidden.user, hidden.item)))
 
     def fold_in(part: Ratings) -> float:
-        return error(jaxmf.fold_in.fold_in_users(stranger, kernel, part))
+        return error(jaxmf.fold_in.fold_in_users(stranger, kernel, part, prior=PRIOR))
 
     def sgd_retrain(part: Ratings) -> float:
-        return error(jaxmf.fold_in.sgd_retrain(key, stranger, kernel, part))
+        return error(jaxmf.fold_in.sgd_retrain(key, stranger, kernel, part, prior=PRIOR))
 
     model = train(revealed=False).params
     stranger = model.replace(user=jax.tree.map(lambda x: x.at[protocol.split.users].set(0), model.user))
@@ -123,7 +124,7 @@ def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
     retrain = train(revealed=True)
     rmse = {
         "no_fold_in": error(stranger),
-        "bias_only": error(jaxmf.fold_in.fold_in_users(no_factors, kernel, reveal)),
+        "bias_only": error(jaxmf.fold_in.fold_in_users(no_factors, kernel, reveal, prior=PRIOR)),
         "fold_in": fold_in(reveal),
         "sgd_retrain": sgd_retrain(reveal),
         "full_retrain": error(retrain.params),
@@ -136,8 +137,8 @@ def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
         rmse,
         curve,
         retrain.seconds,
-        lambda item, rating: np.asarray(jaxmf.fold_in.fold_in_user(model, kernel, item, rating).factors),
-        lambda stacks: jax.block_until_ready(jaxmf.update.solve_stacks(kernel, model, stacks)),
+        lambda item, rating: np.asarray(jaxmf.fold_in.fold_in_user(model, kernel, item, rating, prior=PRIOR).factors),
+        lambda stacks: jax.block_until_ready(jaxmf.update.solve_stacks(kernel, model, stacks, prior=PRIOR)),
     )
 
 

@@ -115,3 +115,8 @@ def test_one_user_s_bad_ratings_are_refused(model):
         fold_in.fold_in_user(model, KERNEL, np.array([1]), np.array([6.0]))
     with pytest.raises(ValueError, match="item row -1 is not among"):
         fold_in.fold_in_user(model, KERNEL, np.array([3, -1]), np.array([4.0, 4.0]))
+    with pytest.raises(ValueError, match="item row 40 is not among"):
+        fold_in.fold_in_user(model, KERNEL, np.array([3, 40]), np.array([4.0, 4.0]))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match=f"rating {bad}: every rating must be a finite number"):
+            fold_in.fold_in_user(model, Linear(), np.array([3]), np.array([bad]))

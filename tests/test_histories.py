@@ -88,7 +88,7 @@ def test_a_ladder_has_few_shapes():
 @pytest.mark.parametrize("n", [0, 1, 32, 33, 500])
 def test_one_row_is_its_block(n):
     ratings = ratings_with([n])
-    block = histories.row_block(*histories.padded_row(ratings.item, ratings.rating), n)
+    block = histories.row_block(histories.packed_row(ratings.item, ratings.rating))
     stack = jax.tree.map(lambda x: np.asarray(x)[None], block)
     assert unpack([stack]) == sorted(zip(ratings.user, ratings.item, ratings.rating, strict=True))
 

@@ -11,6 +11,7 @@ from typing import no_type_check
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 from jaxtyping import Array, Float, Int, ScalarLike
 
 from jaxmf.data.ratings import AnyArray, Ratings
@@ -86,22 +87,32 @@ def blocks(
     return tuple(stacks)
 
 
-def padded_row(
-    other: Int[AnyArray, " n"], rating: Float[AnyArray, " n"]
-) -> tuple[Int[np.ndarray, "p w"], Float[np.ndarray, "p w"]]:
-    """One row's history in pages, as `blocks` would cut them: cheap enough for every request."""
-    n, width = len(other), WIDTHS[0]
-    pages = _rung(-(-n // width))
-    others, ratings = np.zeros(pages * width, np.int32), np.zeros(pages * width, np.float32)
-    others[:n], ratings[:n] = other, rating
-    return others.reshape(pages, width), ratings.reshape(pages, width)
+def packed_row(other: Int[AnyArray, " n"], rating: Float[AnyArray, " n"]) -> Int[np.ndarray, " packed"]:
+    """One row's history as a single array, padded as `blocks` would: a request's cost is the arrays that it moves.
+
+    The number of ratings, then the items, then the ratings' bits; `row_block` reads it.
+    """
+    n, slots = len(other), WIDTHS[0] * _rung(-(-len(other) // WIDTHS[0]))
+    packed = np.zeros(1 + 2 * slots, np.int32)
+    packed[0] = n
+    packed[1 : 1 + n] = other
+    packed.view(np.float32)[1 + slots : 1 + slots + n] = rating
+    return packed
 
 
-def row_block(other: Int[Array, "p w"], rating: Float[Array, "p w"], n: ScalarLike) -> Block:
-    """A block of one row, row 0, whose first `n` slots are ratings, each of weight 1."""
-    zero = jnp.zeros(other.shape[:1], jnp.int32)
-    weight = (jnp.arange(other.size) < n).astype(rating.dtype).reshape(other.shape)
-    return Block(zero[:1], zero, other, rating, weight)
+def row_block(packed: Int[Array, " packed"], row: ScalarLike = 0) -> Block:
+    """The block of one row, table row `row`, from its `packed_row`; each rating of weight 1."""
+    slots = packed.shape[0] // 2
+    pages = (slots // WIDTHS[0], WIDTHS[0])
+    other, bits = packed[1 : 1 + slots], packed[1 + slots :]
+    weight = (jnp.arange(slots) < packed[0]).astype(jnp.float32)
+    return Block(
+        rows=jnp.asarray(row, jnp.int32)[None],
+        owner=jnp.zeros(pages[0], jnp.int32),
+        other=other.reshape(pages),
+        rating=lax.bitcast_convert_type(bits, jnp.float32).reshape(pages),
+        weight=weight.reshape(pages),
+    )
 
 
 def padded_share(stacks: tuple[Block, ...]) -> float:

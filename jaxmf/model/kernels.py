@@ -4,6 +4,7 @@ The four kernels of Rendle & Schmidt-Thieme (RecSys 2008, §3.1–3.2). A kernel
 derivative written out: whatever is written here can be trained by every trainer and folded in.
 """
 
+import math
 from typing import ClassVar, Protocol, no_type_check, runtime_checkable
 
 import jax
@@ -171,14 +172,19 @@ def for_range(low: ScalarLike, high: ScalarLike, kind: str = "logistic") -> Kern
 
 
 def check_ratings(kernel: Kernel, rating: Float[np.ndarray, " n"]) -> None:
-    """Raise where a rating is outside the kernel's scale.
+    """Raise where a rating is not finite or outside the kernel's scale.
 
     Raises:
         ValueError: With the first such rating and the scale.
     """
-    outside = (rating < kernel.low) | (rating > kernel.high)
-    if outside.any():
-        value = rating[outside.argmax()]
+    if not rating.size:
+        return
+    lowest, highest = rating.min(), rating.max()
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        value = rating[~np.isfinite(rating)][0]
+        raise ValueError(f"rating {value}: every rating must be a finite number; drop or mend it")
+    if lowest < kernel.low or highest > kernel.high:
+        value = lowest if lowest < kernel.low else highest
         raise ValueError(
             f"rating {value} is outside the kernel's scale [{kernel.low}, {kernel.high}]: "
             "widen the kernel's `low` and `high`, or mend the rating"

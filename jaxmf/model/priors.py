@@ -55,6 +55,14 @@ DEFAULT = Priors(
 default, since they share one objective."""
 
 
+NEW_USERS = Priors(
+    user=Prior(bias_reg=15.0, factor_reg=0.2, power=1.0),
+    item=Prior(bias_reg=1.7, factor_reg=1.7, power=0.25),
+)
+"""For models that meet users they don't know: a firmer bias, since a user's first ratings say little of the later ones.
+Found by random search at rank 64 on five groups of MovieLens latest-small's training users, each taken for new in turn."""
+
+
 def both_sides(prior: Prior | Priors) -> Priors:
     """`prior` for users and items alike where it is one."""
     return prior if isinstance(prior, Priors) else Priors(prior, prior)

@@ -89,12 +89,10 @@ def solve_rows(
     steps: int = 8,
     cg_steps: int = 32,
 ) -> Table:
-    """The `b` rows that minimise each their Σ w (r − r̂)² + Σ Λ (x − m)².
+    """The `b` rows that minimise each their Σ w (r − r̂)² + Σ Λ (x − m)², differentiably.
 
-    Gauss–Newton, each step's equations by conjugate gradients; one step is exact where the kernel is linear in the
-    row. For the others a step that does not lower a row's objective is not taken and that row is damped
-    (Levenberg–Marquardt), so no row ever gets worse than its start. The result is differentiable in every array by
-    the implicit function theorem at the solution, whatever the number of steps.
+    `improve_rows`, with derivatives in every array by the implicit function theorem at the solution, whatever the
+    number of steps.
 
     Args:
         kernel: The kernel.
@@ -108,25 +106,47 @@ def solve_rows(
         cg_steps: Conjugate-gradient steps in each. `k` + 1 of them are exact; fewer than that nearly always do.
     """
 
-    def loss(x: Table) -> Float[Array, " b"]:
-        return row_losses(kernel, offset, x, others, block, mean, precision)
-
     def gradient(x: Table) -> Table:
-        return jax.grad(lambda x: 0.5 * loss(x).sum())(x)
+        return jax.grad(lambda x: 0.5 * row_losses(kernel, offset, x, others, block, mean, precision).sum())(x)
 
-    def equations(x: Table) -> Equations:
-        return _equations(kernel, offset, x, others, block, mean, precision)
-
-    def gauss_newton(_: Callable, x: Table) -> Table:
-        if kernel.linear:
-            return x + cg.solve(*equations(x), steps=cg_steps)
-        return _damped(equations, loss, x, steps, cg_steps)
+    def solve(_: Callable, x: Table) -> Table:
+        return improve_rows(kernel, offset, x, others, block, mean, precision, steps=steps, cg_steps=cg_steps)
 
     def tangent(linear: cg.MatVec, rhs: Table) -> Table:
         one = jax.tree.map(jnp.ones_like, rhs)
         return cg.solve(linear, rhs, one, steps=4 * (rhs.rank + 1), tol=1e-7)
 
-    return lax.custom_root(gradient, start, gauss_newton, tangent)
+    return lax.custom_root(gradient, start, solve, tangent)
+
+
+def improve_rows(
+    kernel: Kernel,
+    offset: ScalarLike,
+    start: Table,
+    others: Table,
+    block: Block,
+    mean: Table,
+    precision: Table,
+    *,
+    steps: int = 8,
+    cg_steps: int = 32,
+) -> Table:
+    """The `b` rows after `steps` Gauss–Newton steps from `start`: what a sweep of training does, and a draw.
+
+    Each step's equations are solved by conjugate gradients; one step is exact where the kernel is linear in the row.
+    For the others a step that does not lower a row's objective is not taken and that row is damped
+    (Levenberg–Marquardt), so no row ever gets worse than its start. Arguments as in `solve_rows`.
+    """
+
+    def loss(x: Table) -> Float[Array, " b"]:
+        return row_losses(kernel, offset, x, others, block, mean, precision)
+
+    def equations(x: Table) -> Equations:
+        return _equations(kernel, offset, x, others, block, mean, precision)
+
+    if kernel.linear:
+        return start + cg.solve(*equations(start), steps=cg_steps)
+    return _damped(equations, loss, start, steps, cg_steps)
 
 
 def sample_rows(
@@ -169,7 +189,7 @@ def sample_rows(
         jax.random.normal(key_bias, start.bias.shape) * lax.rsqrt(precision.bias),
         jax.random.normal(key_factors, start.factors.shape) * lax.rsqrt(precision.factors),
     )
-    return solve_rows(kernel, offset, start, others, noisy, mean + away, precision, steps=steps, cg_steps=cg_steps)
+    return improve_rows(kernel, offset, start, others, noisy, mean + away, precision, steps=steps, cg_steps=cg_steps)
 
 
 def row_losses(

@@ -4,14 +4,14 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxmf.data.histories import blocks, padded_row
+from jaxmf.data.histories import blocks, packed_row
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params, check_rows
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
 from jaxmf.model.tables import Table
 from jaxmf.online.retrain import sgd_retrain, sgd_retrain_items
-from jaxmf.online.update import check_fold_in, resized, solve_user, unstack, update
+from jaxmf.online.update import check_fold_in, fits, on_device, resized, solve_user, unstack, update
 
 __all__ = ["fold_in", "fold_in_items", "fold_in_user", "fold_in_users", "sgd_retrain", "sgd_retrain_items"]
 
@@ -142,10 +142,11 @@ def fold_in_user(
     Raises:
         ValueError: If a rating is outside the kernel's scale, or an item is not in the model.
     """
-    item, rating = np.asarray(item), np.asarray(rating)
-    check_ratings(kernel, rating)
-    check_rows(item, params.item, "item")
-    return solve_user(kernel, params.offset, params.item, *padded_row(item, rating), len(item), both_sides(prior).user)
+    packed = packed_row(item, rating)
+    if not fits(packed, kernel, params.item):  # say why not
+        check_ratings(kernel, np.asarray(rating))
+        check_rows(np.asarray(item), params.item, "item")
+    return solve_user(kernel, params.offset, params.item, packed, on_device(both_sides(prior).user))
 
 
 def _moved(before: Table, after: Table, rows: Int[AnyArray, " b"]) -> float:

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, ScalarLike
+from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.features import Features
-from jaxmf.data.histories import Block, blocks, padded_row, row_block
+from jaxmf.data.histories import Block, blocks, packed_row, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, rows
 from jaxmf.model.kernels import Kernel, check_ratings
@@ -130,7 +130,7 @@ def fold_in_user(
         raise ValueError(f"draws must be between 1 and the {kept} kept, got {draws}")
     if draws < kept:
         posterior = jax.tree.map(lambda x: x[np.arange(draws) * kept // draws], posterior)
-    user = _draw_user(key, posterior, kernel, *padded_row(item, rating), len(item))
+    user = _draw_user(key, posterior, kernel, packed_row(item, rating))
     return posterior.replace(params=posterior.params.replace(user=user))
 
 
@@ -180,11 +180,9 @@ def _draw_user(
     key: Key[Array, ""],
     posterior: Draw,
     kernel: Kernel,
-    other: Int[AnyArray, "p w"],
-    rating: Float[AnyArray, "p w"],
-    n: ScalarLike,
+    packed: Int[AnyArray, " packed"],
 ) -> Table:
-    block, implicit = row_block(other, rating, n), posterior.user.link.bias.shape[1] > 0
+    block, implicit = row_block(packed), posterior.user.link.bias.shape[1] > 0
 
     def draw(key: Key[Array, ""], one: Draw) -> Table:
         return _draw_user_rows(key, one, kernel, block, implicit=implicit)

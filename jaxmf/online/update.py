@@ -1,5 +1,6 @@
 """The compiled programs of the online update, a block of rows each, and how tables grow under them."""
 
+import functools
 from functools import partial
 
 import jax
@@ -67,16 +68,47 @@ def solve_block(
 
 @jax.jit
 def solve_user(
+    kernel: Kernel, offset: Float[Array, ""], others: Table, packed: Int[AnyArray, " packed"], prior: Prior
+) -> Table:
+    """One row, as a table of one, from its `histories.packed_row`."""
+    return solve_block(kernel, offset, others, row_block(packed), prior)
+
+
+@partial(jax.jit, donate_argnums=0)
+def update_user(
+    table: Table,
     kernel: Kernel,
     offset: Float[Array, ""],
     others: Table,
-    other: Int[AnyArray, "p w"],
-    rating: Float[AnyArray, "p w"],
-    n: ScalarLike,
+    row: ScalarLike,
+    packed: Int[AnyArray, " packed"],
     prior: Prior,
 ) -> Table:
-    """One row from its `n` ratings, padded by `histories.padded_row`: as few arrays to move as there can be."""
-    return solve_block(kernel, offset, others, row_block(other, rating, n), prior)
+    """The users' `table` with one row solved from its `histories.packed_row` and written in place, as `update` does."""
+    block = row_block(packed, row)
+    return table.put(block.rows, solve_block(kernel, offset, others, block, prior))
+
+
+def fits(packed: Int[np.ndarray, " packed"], kernel: Kernel, others: Table) -> bool:
+    """Whether a `histories.packed_row` has known items and finite ratings on the kernel's scale, in three passes."""
+    n, half = packed[0], len(packed) // 2 + 1
+    if not n:
+        return True
+    rating, limit = packed.view(np.float32)[half : half + n], float(np.finfo(np.float32).max)
+    # As unsigned numbers rows below 0 are large; a NaN is neither above nor below anything.
+    known = packed.view(np.uint32)[1 : 1 + n].max() < len(others)
+    return bool(known and max(kernel.low, -limit) <= rating.min() and rating.max() <= min(kernel.high, limit))
+
+
+@functools.lru_cache(maxsize=64)
+def _placed(*numbers: float) -> Prior:
+    return Prior(*map(jnp.float32, numbers))
+
+
+def on_device(prior: Prior) -> Prior:
+    """The prior with its numbers on the device, moved there once and not with every request."""
+    numbers = (prior.bias_reg, prior.factor_reg, prior.power)
+    return _placed(*numbers) if all(isinstance(number, float) for number in numbers) else prior
 
 
 def resized(table: Table, rows: int) -> Table:

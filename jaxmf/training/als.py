@@ -91,7 +91,7 @@ def solve_side(
         start = table[block.rows]
         precision = prior.precision(rows.row_weights(block))
         zero = jax.tree.map(jnp.zeros_like, start)
-        return rows.solve_rows(
+        return rows.improve_rows(
             kernel, model.offset, start, model.item, block, zero, precision, steps=steps, cg_steps=cg_steps
         )
 

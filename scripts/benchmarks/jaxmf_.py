@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from typing import TypeVar
 
 import jax
@@ -13,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jaxtyping import ScalarLike
 
 import jaxmf
 from benchmarks.task import Round, Rounds, Score, Task, Triples
@@ -21,7 +19,6 @@ from jaxmf.data.histories import Block
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
-from jaxmf.model.tables import Table
 
 KERNELS = ("linear", "logistic")
 PRIOR = jaxmf.priors.DEFAULT
@@ -40,7 +37,8 @@ def fold_in_single(task: Task) -> Rounds:
         params = fitted(task, kernel)
 
         def call(at: int) -> object:
-            return jax.tree.map(np.asarray, jaxmf.fold_in.fold_in_user(params, kernel, *task.new_user(at)))
+            row = jaxmf.fold_in.fold_in_user(params, kernel, *task.new_user(at))
+            return np.asarray(row.bias), np.asarray(row.factors)
 
         return lambda: 1e3 * task.p50(call)
 
@@ -52,6 +50,7 @@ def fold_in_single_by_users(task: Task) -> Rounds:
     kernel = jaxmf.kernels.Linear()
     params = fitted(task, kernel)
     start = params.user[np.arange(min(len(params.user), task.size(1000)))]
+    prior = jaxmf.update.on_device(PRIOR.user)
 
     def system(n: int) -> Round:
         table = jaxmf.update.reserve(start, n)
@@ -60,22 +59,13 @@ def fold_in_single_by_users(task: Task) -> Rounds:
         def call(at: int) -> None:
             nonlocal table
             item, rating = task.new_user(at)
-            pages = jaxmf.histories.padded_row(item, rating)
-            table = write(table, rows[at % 256, None], kernel, params.offset, params.item, *pages, len(item))
+            packed, row = jaxmf.histories.packed_row(item, rating), rows[at % 256]
+            table = jaxmf.update.update_user(table, kernel, params.offset, params.item, row, packed, prior)
             jax.block_until_ready(table)
 
         return lambda: 1e3 * task.p50(call)
 
     return {str(n): system(n) for n in map(task.size, (1_000, 10_000, 100_000, 1_000_000))}
-
-
-@partial(jax.jit, donate_argnums=0)
-def write(
-    table: Table, row: Array, kernel: Kernel, offset: Array, items: Table, item: Array, rating: Array, n: ScalarLike
-) -> Table:
-    """One user's row solved and written in place."""
-    block = jaxmf.histories.row_block(item, rating, n).replace(rows=row)
-    return jaxmf.update.update(table, kernel, offset, items, block, PRIOR.user)
 
 
 def fold_in_batch(task: Task) -> Rounds:

@@ -60,7 +60,7 @@ NEW_USERS = Priors(
     item=Prior(bias_reg=1.7, factor_reg=1.7, power=0.25),
 )
 """For models that meet users they don't know: a firmer bias, since a user's first ratings say little of the later ones.
-Found by random search at rank 64 on five groups of MovieLens latest-small's training users, each taken for new in turn."""
+Found by random search at rank 64 on five groups of MovieLens latest-small's training users, each taken for new."""
 
 
 def both_sides(prior: Prior | Priors) -> Priors:

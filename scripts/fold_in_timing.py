@@ -94,7 +94,7 @@ class Ways(NamedTuple):
         many: Folds all users in whose histories are in the stacks of blocks.
     """
 
-    rmse: dict[str, float]
+    rmse: dict[str, float | None]
     curve: dict[str, list[float]]
     retrain_seconds: float
     one: Callable[[np.ndarray, np.ndarray], object]
@@ -178,7 +178,7 @@ def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
         "no_fold_in": fold_in(reveal.take(np.zeros(0, int)), posterior),
         "bias_only": fold_in(reveal, no_factors),
         "fold_in": fold_in(reveal, posterior),
-        "sgd_retrain": float("nan"),
+        "sgd_retrain": None,
         "full_retrain": protocol.error(retrain.predicted),
     }
     curve = {"fold-in": [fold_in(protocol.first(count), posterior) for count in REVEALED]}

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import environment, report
 from benchmarks.task import Task
 from benchmarks.turns import FailedError, Worker, rotation
-from common import Run, arguments, say
+from common import Run, run, say
 
 import jaxmf
 
@@ -199,4 +199,4 @@ def main(args: Benchmark) -> None:
 
 
 if __name__ == "__main__":
-    main(arguments(Benchmark))
+    run(main, Benchmark)

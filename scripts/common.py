@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,9 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def arguments(kind: type) -> Any:  # noqa: ANN401
-    """The command line as a dataclass; messages of bad input without a traceback."""
-    return tyro.cli(kind)
+def run(main: Callable[[Any], None], kind: type) -> None:
+    """Read the command line as a `kind` and run `main`; bad input ends in its message, without a traceback."""
+    try:
+        main(tyro.cli(kind))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
-from common import Run, arguments, show
+from common import Run, run, show
 
 import jaxmf
 
@@ -45,4 +45,4 @@ def main(args: Compare) -> None:
 
 
 if __name__ == "__main__":
-    main(arguments(Compare))
+    run(main, Compare)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import Run, arguments, say, show
+from common import Run, run, say, show
 
 import jaxmf
 from jaxmf.data.ratings import Ratings
@@ -44,8 +44,10 @@ class FoldIn(Run):
 
     def __post_init__(self) -> None:
         bayes = self.method == "gibbs"
-        self.kernel = self.kernel or ("linear" if bayes else "logistic")
-        self.rank = self.rank or (10 if bayes else 64)
+        if self.kernel is None:
+            self.kernel = "linear" if bayes else "logistic"
+        if self.rank is None:
+            self.rank = 10 if bayes else 64
 
 
 class Protocol(NamedTuple):
@@ -265,4 +267,4 @@ def main(args: FoldIn) -> None:
 
 
 if __name__ == "__main__":
-    main(arguments(FoldIn))
+    run(main, FoldIn)

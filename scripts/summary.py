@@ -4,7 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from common import arguments, say
+from common import run, say
 
 
 @dataclasses.dataclass
@@ -38,4 +38,4 @@ Summary
 
 
 if __name__ == "__main__":
-    main(arguments(Summary))
+    run(main, Summary)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import jax
 import numpy as np
-from common import Run, arguments, say, show
+from common import Run, run, say, show
 
 import jaxmf
 from jaxmf.data.ratings import Ratings
@@ -35,8 +35,10 @@ class Train(Run):
 
     def __post_init__(self) -> None:
         bayes = self.method == "gibbs"
-        self.kernel = self.kernel or ("linear" if bayes else "logistic")
-        self.rank = self.rank or (10 if bayes else 32)
+        if self.kernel is None:
+            self.kernel = "linear" if bayes else "logistic"
+        if self.rank is None:
+            self.rank = 10 if bayes else 32
         if self.features != "none" and not bayes:
             raise ValueError(f"--features {self.features} needs --method gibbs, got --method {self.method}")
 
@@ -60,6 +62,8 @@ def fit(args: Train, kernel: Kernel, train: Ratings, test: Ratings) -> tuple[np.
 def splits(args: Train, n: int) -> list[jaxmf.splits.Split]:
     """The folds asked for."""
     if args.official:
+        if args.data is None:
+            raise ValueError("--official needs ML-100K: give its folder with --data")
         official = jaxmf.datasets.movielens_100k_folds(args.data)
         return [official[f"u{fold}"] for fold in range(1, 6)]
     return jaxmf.splits.k_fold(n, args.folds, seed=args.seed)
@@ -107,4 +111,4 @@ def main(args: Train) -> None:
 
 
 if __name__ == "__main__":
-    main(arguments(Train))
+    run(main, Train)

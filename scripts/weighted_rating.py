@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from common import Run, arguments, say, show
+from common import Run, run, say, show
 
 import jaxmf
 
@@ -41,4 +41,4 @@ def main(args: Chart) -> None:
 
 
 if __name__ == "__main__":
-    main(arguments(Chart))
+    run(main, Chart)

@@ -15,7 +15,7 @@ from jaxmf.model.params import Params
 from jaxmf.model.posterior import Draw, Side
 from jaxmf.model.tables import Table
 from jaxmf.online import posterior as online
-from jaxmf.training import gibbs
+from jaxmf.training import gibbs, hyper
 
 KEY = jax.random.key(0)
 
@@ -133,7 +133,7 @@ def test_sample_side_has_the_normal_gamma_posterior():
     x = np.random.default_rng(2).normal(0.7, 2.0, size=(50, 3))
     zero, one = table(np.zeros(3)), table(np.ones(3))
     side = Side(zero, one, Table(jnp.zeros(0), jnp.zeros((0, 2))), jnp.ones(()))
-    sample = jax.jit(jax.vmap(lambda key: gibbs.sample_side(key, table(x), side, None)))
+    sample = jax.jit(jax.vmap(lambda key: hyper.sample_side(key, table(x), side, None)))
     drawn = sample(jax.random.split(KEY, 8000))
     mean, precision = flat(drawn.mean), flat(drawn.precision)
     shape, rate = 1 + 25, 1 + (((x - x.mean(0)) ** 2).sum(0) + 50 / 51 * x.mean(0) ** 2) / 2
@@ -210,6 +210,7 @@ def test_one_user_is_the_batch(fitted):
     np.testing.assert_allclose(flat(one)[:, 0].mean(0), flat(batch)[:, 4].mean(0), atol=1.0 * spread.max())
     few = online.fold_in_user(KEY, result.posterior, Linear(), mine.item, mine.rating, draws=7)
     assert few.noise.shape == (7,)
+    np.testing.assert_array_equal(few.noise, online.thin(result.posterior, 7).noise)
     (stack,) = histories.blocks(mine, np.array([4]), ladder=True)
     (many,) = online.draw_stacks(KEY, result.posterior, Linear(), (stack,), implicit=implicit)
     np.testing.assert_allclose(flat(many)[0, :, 0].mean(0), flat(batch)[:, 4].mean(0), atol=1.0 * spread.max())

@@ -11,7 +11,7 @@ from reference import KERNELS, Problem, flat, random_ratings, table
 
 from jaxmf.data import histories
 from jaxmf.data.ratings import Ratings
-from jaxmf.model import rows
+from jaxmf.model import equations, rows
 from jaxmf.model.kernels import Kernel, Linear
 from jaxmf.model.tables import Table
 
@@ -102,7 +102,7 @@ def test_width_of_pages_and_form_of_the_matvec_do_not_matter(kernel, monkeypatch
     np.testing.assert_allclose(
         flat(solve_rows(*head, mean, others, wide, mean, precision)), flat(tall), rtol=2e-3, atol=2e-4
     )
-    monkeypatch.setattr(rows, "gram_first", lambda *_: True)
+    monkeypatch.setattr(equations, "gram_first", lambda *_: True)
     gram = jax.jit(rows.solve_rows)(*head, mean, others, block, mean, precision)
     np.testing.assert_allclose(flat(gram), flat(tall), rtol=2e-3, atol=2e-4)
 
@@ -132,7 +132,7 @@ def test_a_row_longer_than_a_block_is_summed_in_parts(monkeypatch):
     results = []
     for pages in (1024, 16):
         monkeypatch.setattr(histories, "PAGES", pages)
-        monkeypatch.setattr(rows, "PAGES", pages)
+        monkeypatch.setattr(equations, "PAGES", pages)
         (stack,) = histories.blocks(ratings)
         block = jax.tree.map(lambda x: x[0], stack)
         results.append(flat(jax.jit(rows.solve_rows)(Linear(), jnp.float32(3), zero, others, block, zero, one)))

@@ -37,7 +37,7 @@ def remove(ratings: Ratings, user: ArrayLike, item: ArrayLike) -> Ratings:
     """
     user, item = np.asarray(user, np.int64), np.asarray(item, np.int64)
     gone, pairs = user * ratings.n_items + item, _pairs(ratings)
-    unknown = ~np.isin(gone, pairs)
+    unknown = ~np.isin(gone, pairs) | (item < 0) | (item >= ratings.n_items)
     if unknown.any():
         at = int(unknown.argmax())
         raise ValueError(f"user row {user[at]} has not rated item row {item[at]}: there is nothing to remove")

@@ -64,9 +64,10 @@ def implicit(ratings: Ratings) -> Features:
     Example:
         >>> ratings = Ratings(np.array([0, 0]), np.array([1, 2]), np.array([4.0, 2.0]), np.ones(2), 3, 5)
         >>> features = implicit(ratings)
-        >>> features.n_rows, features.n_features, float(features.by_row[0].rating.max().round(3))
-        (3, 5, 0.707)
+        >>> features.n_rows, features.n_features, f"{features.by_row[0].rating.max():.3f}"
+        (3, 5, '0.707')
     """
+    ratings = ratings.take(np.asarray(ratings.weight) > 0)
     count = np.bincount(ratings.user, minlength=ratings.n_users)
     value = 1 / np.sqrt(np.maximum(count, 1))[np.asarray(ratings.user)]
     return sparse(ratings.user, ratings.item, value.astype(np.float32), ratings.n_users, ratings.n_items)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Float, Int, ScalarLike
+from jaxtyping import Float, Int, ScalarLike
+from numpy.typing import ArrayLike
 
 from jaxmf.data.ratings import AnyArray, Ratings
 
@@ -87,32 +88,34 @@ def blocks(
     return tuple(stacks)
 
 
-def packed_row(other: Int[AnyArray, " n"], rating: Float[AnyArray, " n"]) -> Int[np.ndarray, " packed"]:
+def packed_row(other: ArrayLike, rating: ArrayLike, weight: ArrayLike | float = 1.0) -> Int[np.ndarray, " packed"]:
     """One row's history as a single array, padded as `blocks` would: a request's cost is the arrays that it moves.
 
-    The number of ratings, then the items, then the ratings' bits; `row_block` reads it.
+    The number of ratings, then the items, then the bits of the ratings and of their weights; `row_block` reads it.
+
+    Raises:
+        ValueError: If there are not as many ratings as items.
     """
-    n, slots = len(other), WIDTHS[0] * _rung(-(-len(other) // WIDTHS[0]))
-    packed = np.zeros(1 + 2 * slots, np.int32)
+    n = np.size(other)
+    if np.size(rating) != n:
+        raise ValueError(f"{np.size(rating)} ratings of {n} items: give one rating an item")
+    slots = WIDTHS[0] * _rung(-(-n // WIDTHS[0]))
+    packed = np.zeros(1 + 3 * slots, np.int32)
     packed[0] = n
     packed[1 : 1 + n] = other
-    packed.view(np.float32)[1 + slots : 1 + slots + n] = rating
+    numbers = packed.view(np.float32)
+    numbers[1 + slots : 1 + slots + n] = rating
+    numbers[1 + 2 * slots : 1 + 2 * slots + n] = weight
     return packed
 
 
-def row_block(packed: Int[Array, " packed"], row: ScalarLike = 0) -> Block:
-    """The block of one row, table row `row`, from its `packed_row`; each rating of weight 1."""
-    slots = packed.shape[0] // 2
+def row_block(packed: Int[AnyArray, " packed"], row: ScalarLike = 0) -> Block:
+    """The block of one row, table row `row`, from its `packed_row`."""
+    slots = packed.shape[0] // 3
     pages = (slots // WIDTHS[0], WIDTHS[0])
-    other, bits = packed[1 : 1 + slots], packed[1 + slots :]
-    weight = (jnp.arange(slots) < packed[0]).astype(jnp.float32)
-    return Block(
-        rows=jnp.asarray(row, jnp.int32)[None],
-        owner=jnp.zeros(pages[0], jnp.int32),
-        other=other.reshape(pages),
-        rating=lax.bitcast_convert_type(bits, jnp.float32).reshape(pages),
-        weight=weight.reshape(pages),
-    )
+    other, *bits = jnp.asarray(packed[1:]).reshape(3, *pages)
+    rating, weight = (lax.bitcast_convert_type(part, jnp.float32) for part in bits)
+    return Block(jnp.asarray(row, jnp.int32)[None], jnp.zeros(pages[0], jnp.int32), other, rating, weight)
 
 
 def padded_share(stacks: tuple[Block, ...]) -> float:

@@ -47,6 +47,30 @@ class Ratings(struct.PyTreeNode):
         return self.replace(user=self.item, item=self.user, n_users=self.n_items, n_items=self.n_users)
 
 
+def check(ratings: Ratings) -> None:
+    """Refuse ratings on the host that point outside their tables, or are no numbers.
+
+    Raises:
+        ValueError: With the first such value.
+    """
+    for name, size in (("user", ratings.n_users), ("item", ratings.n_items)):
+        rows = np.asarray(getattr(ratings, name))
+        outside = (rows < 0) | (rows >= size)
+        if outside.any():
+            raise ValueError(
+                f"{name} row {rows[outside.argmax()]} is outside the table of {size} rows: "
+                f"an unknown {name} needs a row of its own, after the last"
+            )
+    rating, weight = np.asarray(ratings.rating), np.asarray(ratings.weight)
+    if not np.isfinite(rating).all():
+        raise ValueError(
+            f"rating {rating[~np.isfinite(rating)][0]}: every rating must be a finite number; drop or mend it"
+        )
+    bad = ~(np.isfinite(weight) & (weight >= 0))
+    if bad.any():
+        raise ValueError(f"weight {weight[bad.argmax()]}: weights must be finite and 0 or more")
+
+
 class Vocabulary:
     """Ids in the order of their table rows: any hashable id ↔ a dense int32.
 
@@ -241,8 +265,9 @@ def _numbers(column: nw.Series, name: str) -> np.ndarray:
     if not column.dtype.is_numeric():
         raise ValueError(f"column {name!r} holds {column.dtype}, not numbers: convert it first")
     values = column.cast(nw.Float64).to_numpy().astype(np.float64)
-    if not np.isfinite(values).all():
-        at = int((~np.isfinite(values)).argmax())
+    large = ~(np.abs(values) <= np.finfo(np.float32).max)  # what is kept is float32
+    if large.any():
+        at = int(large.argmax())
         raise ValueError(f"{name} {values[at]} in row {at}: every {name} must be a finite number; drop or mend the row")
     return values
 

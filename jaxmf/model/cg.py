@@ -47,7 +47,16 @@ def solve(matvec: MatVec, rhs: Table, diagonal: Table, *, steps: int, tol: float
 
         return lax.while_loop(unfinished, improve, start)[1]
 
-    return lax.custom_linear_solve(matvec, rhs, solve_from_zero, symmetric=True)
+    # One array and not a table of two: where only one of them is differentiated, the other's tangent is no array.
+    x = lax.custom_linear_solve(
+        lambda x: matvec(Table.of_matrix(x)).matrix(),
+        rhs.matrix(),
+        lambda matvec, rhs: solve_from_zero(
+            lambda x: Table.of_matrix(matvec(x.matrix())), Table.of_matrix(rhs)
+        ).matrix(),
+        symmetric=True,
+    )
+    return Table.of_matrix(x)
 
 
 def _divide(x: Table, by: Table) -> Table:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, ScalarLike
 
 from jaxmf.data.features import Features
 from jaxmf.data.histories import Block
-from jaxmf.model.rows import by_row
+from jaxmf.model.equations import by_row
 from jaxmf.model.tables import Table
 
 

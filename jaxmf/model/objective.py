@@ -46,9 +46,9 @@ def batch_loss(
     n_user: Float[AnyArray, " b"],
     n_item: Float[AnyArray, " b"],
 ) -> Float[Array, ""]:
-    """An unbiased estimate of `loss` over the total weight, from a random batch of ratings.
+    """`loss` a unit of weight, estimated from a random batch of ratings.
 
-    Each rating carries its share 1/n of its two rows' priors.
+    Each rating carries its share 1/n of its two rows' priors, so that with equal weights the estimate is unbiased.
 
     Args:
         params: Tables that the batch points into.
@@ -61,7 +61,8 @@ def batch_loss(
     error = batch.rating - predict(params, kernel, batch.user, batch.item)
     share = penalty(priors.user, params.user[batch.user], n_user) / jnp.maximum(n_user, 1e-9)
     share += penalty(priors.item, params.item[batch.item], n_item) / jnp.maximum(n_item, 1e-9)
-    return jnp.sum(batch.weight * (error**2 + share)) / jnp.sum(batch.weight)
+    total = jnp.sum(batch.weight)
+    return jnp.sum(batch.weight * (error**2 + share)) / jnp.where(total > 0, total, 1)
 
 
 def penalty(prior: Prior, table: Table, n: Float[AnyArray, " rows"]) -> Float[Array, " rows"]:

@@ -9,28 +9,18 @@ kernel over pages and their slots, a segment sum joins the pages of a row, and e
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key, ScalarLike
 
-from jaxmf.data.histories import PAGES, Block
+from jaxmf.data.histories import Block
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model import cg
+from jaxmf.model.equations import Equations, by_row, linearised, over_pages, sum_parts
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.tables import Table
-
-Sums = TypeVar("Sums")
-
-
-class Equations(NamedTuple):
-    """A step's linear equations, (JᵀWJ + Λ) δ = JᵀWe − Λ(x − m), a row each."""
-
-    matvec: cg.MatVec
-    rhs: Table
-    diagonal: Table
 
 
 def solve_row(
@@ -106,17 +96,22 @@ def solve_rows(
         cg_steps: Conjugate-gradient steps in each. `k` + 1 of them are exact; fewer than that nearly always do.
     """
 
-    def gradient(x: Table) -> Table:
-        return jax.grad(lambda x: 0.5 * row_losses(kernel, offset, x, others, block, mean, precision).sum())(x)
+    def gradient(x: Float[Array, "b c"]) -> Float[Array, "b c"]:
+        def loss(x: Float[Array, "b c"]) -> Float[Array, ""]:
+            return row_losses(kernel, offset, Table.of_matrix(x), others, block, mean, precision).sum()
 
-    def solve(_: Callable, x: Table) -> Table:
-        return improve_rows(kernel, offset, x, others, block, mean, precision, steps=steps, cg_steps=cg_steps)
+        return jax.grad(loss)(x) / 2
 
-    def tangent(linear: cg.MatVec, rhs: Table) -> Table:
-        one = jax.tree.map(jnp.ones_like, rhs)
-        return cg.solve(linear, rhs, one, steps=4 * (rhs.rank + 1), tol=1e-7)
+    def solve(_: Callable, x: Float[Array, "b c"]) -> Float[Array, "b c"]:
+        start, settings = Table.of_matrix(x), {"steps": steps, "cg_steps": cg_steps}
+        return improve_rows(kernel, offset, start, others, block, mean, precision, **settings).matrix()
 
-    return lax.custom_root(gradient, start, solve, tangent)
+    def tangent(linear: Callable, rhs: Float[Array, "b c"]) -> Float[Array, "b c"]:
+        one = Table.of_matrix(jnp.ones_like(rhs))
+        matvec = lambda x: Table.of_matrix(linear(x.matrix()))  # noqa: E731
+        return cg.solve(matvec, Table.of_matrix(rhs), one, steps=4 * rhs.shape[1], tol=1e-7).matrix()
+
+    return Table.of_matrix(lax.custom_root(gradient, start.matrix(), solve, tangent))
 
 
 def improve_rows(
@@ -142,7 +137,7 @@ def improve_rows(
         return row_losses(kernel, offset, x, others, block, mean, precision)
 
     def equations(x: Table) -> Equations:
-        return _equations(kernel, offset, x, others, block, mean, precision)
+        return linearised(kernel, offset, x, others, block, mean, precision)
 
     if kernel.linear:
         return start + cg.solve(*equations(start), steps=cg_steps)
@@ -198,63 +193,16 @@ def row_losses(
     """Σ w (r − r̂)² + Σ Λ (x − m)² of each row."""
 
     def of_pages(part: Block) -> Float[Array, " b"]:
-        predicted = _over_pages(kernel)(x[part.owner], others[part.other], offset)
+        predicted = over_pages(kernel)(x[part.owner], others[part.other], offset)
         return by_row(part, len(x), jnp.sum(part.weight * (part.rating - predicted) ** 2, -1))
 
     away = x - mean
-    return _sum_parts(of_pages, block) + away.dot(away * precision)
+    return sum_parts(of_pages, block) + away.dot(away * precision)
 
 
 def row_weights(block: Block) -> Float[Array, " b"]:
     """Total weight of each row's ratings: the n that a prior's precision may grow with."""
     return by_row(block, block.rows.shape[0], block.weight.sum(-1))
-
-
-def _equations(
-    kernel: Kernel, offset: ScalarLike, x: Table, others: Table, block: Block, mean: Table, precision: Table
-) -> Equations:
-    """Linearised at `x`. By shape, the matvec goes over the ratings (J and Jᵀ) or over each row's Gram matrix."""
-    b, k = x.factors.shape
-
-    def linearise(part: Block) -> tuple[Table, Float[Array, "p w"]]:
-        jacobian = _over_pages(jax.value_and_grad(kernel))
-        predicted, j = jacobian(x[part.owner], others[part.other], offset)
-        return j, part.weight * (part.rating - predicted)
-
-    prior_rhs = (mean - x) * precision
-    if gram_first(block, b, k):
-
-        def grams(part: Block) -> tuple[Float[Array, "b c c"], Table]:
-            j, error = linearise(part)
-            flat = jnp.concatenate([j.bias[..., None], j.factors], -1)
-            gram = jnp.einsum("pwk,pwl->pkl", part.weight[..., None] * flat, flat)
-            return by_row(part, b, gram), _transposed(part, b, j, error)
-
-        gram, rhs = _sum_parts(grams, block)
-
-        def matvec(d: Table) -> Table:
-            flat = jnp.concatenate([d.bias[:, None], d.factors], -1)
-            out = jnp.einsum("bkl,bl->bk", gram, flat)
-            return Table(out[:, 0], out[:, 1:]) + d * precision
-
-        diagonal = jnp.diagonal(gram, axis1=1, axis2=2)
-        return Equations(matvec, rhs + prior_rhs, Table(diagonal[:, 0], diagonal[:, 1:]) + precision)
-
-    j, error = linearise(block)
-
-    def matvec(d: Table) -> Table:
-        d_page = d[block.owner]
-        jd = j.bias * d_page.bias[:, None] + jnp.einsum("pwk,pk->pw", j.factors, d_page.factors)
-        return _transposed(block, b, j, block.weight * jd) + d * precision
-
-    diagonal = _transposed(block, b, j * j, block.weight) + precision
-    return Equations(matvec, _transposed(block, b, j, error) + prior_rhs, diagonal)
-
-
-def gram_first(block: Block, b: int, k: int) -> bool:
-    """Whether a block's equations go by Gram matrices: where J would not fit the cache, or rows are long for `k`."""
-    p, w = block.weight.shape
-    return p > PAGES or (w >= 2 * (k + 1) and p >= 4 * b)
 
 
 def _damped(
@@ -279,27 +227,3 @@ def _damped(
 
     current = loss(x)
     return lax.fori_loop(0, steps, step, (x, jnp.zeros_like(current), current))[0]
-
-
-def _over_pages(kernel: Callable) -> Callable:
-    """A function of one pair as one of (row of each page, others of each page's slots, offset)."""
-    return jax.vmap(jax.vmap(kernel, (None, 0, None)), (0, 0, None))
-
-
-def by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:
-    """Sums over the pages of each row."""
-    if b == 1:  # no need of a scatter
-        return values.sum(0, keepdims=True)
-    return jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
-
-
-def _transposed(block: Block, b: int, j: Table, u: Float[AnyArray, "p w"]) -> Table:
-    """Jᵀu, a row each."""
-    return Table(by_row(block, b, jnp.sum(j.bias * u, -1)), by_row(block, b, jnp.einsum("pwk,pw->pk", j.factors, u)))
-
-
-def _sum_parts(function: Callable[[Block], Sums], block: Block) -> Sums:
-    """`function` summed over parts of at most `PAGES` pages: however long a row, its memory is a part's."""
-    if block.owner.shape[0] <= PAGES:
-        return function(block)
-    return jax.tree.map(lambda x: x.sum(0), lax.map(function, block.parts(PAGES)))

@@ -39,6 +39,15 @@ class Table(struct.PyTreeNode):
         """Inner product of each row with the other table's."""
         return self.bias * other.bias + jnp.sum(self.factors * other.factors, -1)
 
+    def matrix(self) -> Float[Array, "rows c"]:
+        """Bias and factors as one array, the bias first."""
+        return jnp.concatenate([self.bias[:, None], self.factors], 1)
+
+    @classmethod
+    def of_matrix(cls, rows: Float[AnyArray, "rows c"]) -> "Table":
+        """The table whose `matrix` it is."""
+        return cls(rows[:, 0], rows[:, 1:])
+
     def put(self, rows: Int[AnyArray, " b"], values: "Table") -> "Table":
         """The table with `values` in `rows`; rows past its end are padding and dropped."""
         return Table(

@@ -1,8 +1,10 @@
 """The online update: rows that got new ratings are solved, and nothing else is touched."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
+from numpy.typing import ArrayLike
 
 from jaxmf.data.histories import blocks, packed_row
 from jaxmf.data.ratings import AnyArray, Ratings
@@ -53,6 +55,7 @@ def fold_in_users(
     user_prior = check(prior).user
     users = np.unique(ratings.user) if users is None else np.unique(users)
     table = resized(params.user, max(ratings.n_users, len(params.user)))
+    check_rows(users, table, "user")
     for stack in blocks(ratings, users, ladder=True):
         for block in unstack(stack):
             table = update(table, kernel, params.offset, params.item, block, user_prior)
@@ -105,8 +108,8 @@ def fold_in(
     of_users = ratings.take(np.isin(ratings.user, users))
     of_items = ratings.take(np.isin(ratings.item, items))
     params = Params(
-        resized(params.user, max(ratings.n_users, len(params.user))),
-        resized(params.item, max(ratings.n_items, len(params.item))),
+        _with_rows(params.user, ratings.n_users, users),
+        _with_rows(params.item, ratings.n_items, items),
         params.offset,
     )
     for _ in range(at_most):
@@ -122,9 +125,10 @@ def fold_in(
 def fold_in_user(
     params: Params,
     kernel: Kernel,
-    item: Int[np.ndarray, " n"],
-    rating: Float[np.ndarray, " n"],
+    item: ArrayLike,
+    rating: ArrayLike,
     *,
+    weight: ArrayLike | float = 1.0,
     prior: Prior | Priors = DEFAULT,
 ) -> Table:
     """One user's row, from the ratings alone: the shortest way from arrays to a row.
@@ -134,19 +138,29 @@ def fold_in_user(
         kernel: Its kernel.
         item: Item rows that the user rated.
         rating: The ratings.
+        weight: Their weights, such as `jaxmf.changes.time_decay`'s.
         prior: The prior of both sides, or one each.
 
     Returns:
         A table of one row.
 
     Raises:
-        ValueError: If a rating is outside the kernel's scale, or an item is not in the model.
+        ValueError: If there are not as many ratings as items, a rating is outside the kernel's scale, an item is not in
+            the model, or a weight or a regularisation is negative.
     """
-    packed = packed_row(item, rating)
+    packed = packed_row(item, rating, weight)
     if not fits(packed, kernel, params.item):  # say why not
         check_ratings(kernel, np.asarray(rating))
         check_rows(np.asarray(item), params.item, "item")
+        raise ValueError(f"weights {weight}: weights must be finite and 0 or more")
     return solve_user(kernel, params.offset, params.item, packed, on_device(both_sides(prior).user))
+
+
+def _with_rows(table: Table, size: int, rows: Int[AnyArray, " b"]) -> Table:
+    """A copy of the table of at least `size` rows; those of `rows` that nobody has written are the prior mean."""
+    table = resized(table, max(size, len(table)))
+    check_rows(np.asarray(rows), table, "touched")
+    return table.put(rows, jax.tree.map(lambda x: jnp.where(jnp.isnan(x), 0.0, x), table[rows]))
 
 
 def _moved(before: Table, after: Table, rows: Int[AnyArray, " b"]) -> float:

@@ -12,6 +12,7 @@ from jaxmf.data.features import Features
 from jaxmf.data.histories import Block, blocks, packed_row, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, rows
+from jaxmf.model.equations import by_row
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import check_rows
 from jaxmf.model.posterior import Draw, Predictive, predictive, ratings_of_draws
@@ -27,6 +28,7 @@ __all__ = [
     "fold_in_users",
     "predictive",
     "ratings_of_draws",
+    "thin",
 ]
 
 STEPS = 8
@@ -60,25 +62,27 @@ def fold_in_users(
     Raises:
         ValueError: If a rating is outside the kernel's scale, an item is not in the model, or features are missing.
 
-    Cost: linear in the draws; memory that of one draw's block.
+    Cost: linear in the draws; memory that of the draws' tables.
     """
     one = jax.tree.map(lambda x: x[0], posterior)
     check_ratings(kernel, np.asarray(ratings.rating))
     check_rows(np.asarray(ratings.item), one.params.item, "item")
-    if (features is None) != (len(one.user.link) == 0):
-        raise ValueError(
-            f"the model was fitted with {len(one.user.link)} features of a row and the fold-in is given "
-            f"{0 if features is None else features.n_features}: pass the same kind of features"
-        )
     users = np.unique(ratings.user) if users is None else np.unique(users)
     size = max(ratings.n_users, len(one.params.user))
+    given, known = 0 if features is None else features.n_features, len(one.user.link)
+    if given != known:
+        raise ValueError(
+            f"the model was fitted with {known} features of a row and the fold-in is given {given}: "
+            "pass the same kind of features"
+        )
+    if features is not None and features.n_rows < ratings.n_users:
+        raise ValueError(f"the features have {features.n_rows} rows, the ratings {ratings.n_users}: give a row each")
     table = jax.vmap(lambda table: resized(table, size))(posterior.params.user)
     means = _prior_means(posterior, features, size)
-    for at, stack in enumerate(blocks(ratings, users, ladder=True)):
-        for block in unstack(stack):
-            key_block = jax.random.fold_in(key, at)
-            drawn = draw_block(key_block, posterior, kernel, block, means)
-            table = jax.vmap(Table.put, (0, None, 0))(table, block.rows, drawn)
+    for block in (block for stack in blocks(ratings, users, ladder=True) for block in unstack(stack)):
+        key, key_block = jax.random.split(key)
+        drawn = draw_block(key_block, posterior, kernel, block, means)
+        table = _written(table, block.rows, drawn)
     return posterior.replace(params=posterior.params.replace(user=table))
 
 
@@ -94,6 +98,23 @@ def fold_in_items(
     """The posterior with the rows of `items` drawn from their ratings; else as `fold_in_users`."""
     flipped = fold_in_users(key, posterior.transpose(), kernel, ratings.transpose(), users=items, features=features)
     return flipped.transpose()
+
+
+def thin(posterior: Draw, draws: int) -> Draw:
+    """`draws` of the kept draws, evenly spaced: faster to fold in with, and rougher.
+
+    Raises:
+        ValueError: If `draws` is not between 1 and the number kept.
+    """
+    kept = posterior.noise.shape[0]
+    if not 1 <= draws <= kept:
+        raise ValueError(f"draws must be between 1 and the {kept} kept, got {draws}")
+    return _thinned(posterior, draws)
+
+
+@partial(jax.jit, static_argnames="draws")
+def _thinned(posterior: Draw, draws: int) -> Draw:
+    return jax.tree.map(lambda x: x[np.arange(draws) * x.shape[0] // draws], posterior)
 
 
 def fold_in_user(
@@ -115,7 +136,7 @@ def fold_in_user(
         kernel: The kernel.
         item: Item rows that the user rated.
         rating: The ratings.
-        draws: How many of the kept draws to use, evenly spaced; else all. Fewer are faster and rougher.
+        draws: How many of the kept draws to use; else all. For many requests, `thin` the posterior once.
 
     Raises:
         ValueError: If a rating is outside the kernel's scale, an item is not in the model, or `draws` is out of range.
@@ -126,10 +147,14 @@ def fold_in_user(
     check_ratings(kernel, rating)
     if item.size and not (item.min() >= 0 and item.max() < n_items):
         raise ValueError(f"item rows {item[(item < 0) | (item >= n_items)]} are not among the table's {n_items} rows")
-    if not 1 <= draws <= kept:
-        raise ValueError(f"draws must be between 1 and the {kept} kept, got {draws}")
-    if draws < kept:
-        posterior = jax.tree.map(lambda x: x[np.arange(draws) * kept // draws], posterior)
+    links_known = posterior.user.link.bias.shape[1]
+    if links_known not in (0, n_items):
+        raise ValueError(
+            f"the model was fitted with {links_known} features of users, which {item.size} ratings don't tell: "
+            "use fold_in_users and pass the features"
+        )
+    if draws != kept:
+        posterior = thin(posterior, draws)
     user = _draw_user(key, posterior, kernel, packed_row(item, rating))
     return posterior.replace(params=posterior.params.replace(user=user))
 
@@ -196,7 +221,7 @@ def _draw_user_rows(key: Key[Array, ""], one: Draw, kernel: Kernel, block: Block
     mean = jax.tree.map(lambda m: jnp.broadcast_to(m, (b, *m.shape)), one.user.mean)
     if implicit:
         rated = jnp.sign(block.weight)
-        n = rows.by_row(block, b, rated.sum(-1))
+        n = by_row(block, b, rated.sum(-1))
         feedback = block.replace(weight=rated, rating=rated * lax.rsqrt(jnp.maximum(n, 1))[block.owner][:, None])
         mean = mean + links.block_means(feedback, one.user.link, b)
     return _draw_rows(key, one, kernel, block, mean)
@@ -226,7 +251,16 @@ def _linked(posterior: Draw, features: Features) -> Table:
     return lax.map(lambda one: links.row_means(features, one.user.link), posterior)
 
 
+@partial(jax.jit, donate_argnums=0)
+def _written(tables: Table, rows: Int[AnyArray, " b"], values: Table) -> Table:
+    """The draws' tables with `values` in `rows`, in place."""
+    return jax.vmap(Table.put, (0, None, 0))(tables, rows, values)
+
+
 def _prior_means(posterior: Draw, features: Features | None, size: int) -> Table:
     """Prior mean of every row under every draw."""
     mean = jax.tree.map(lambda m: jnp.broadcast_to(m[:, None], (m.shape[0], size, *m.shape[1:])), posterior.user.mean)
-    return mean if features is None else mean + _linked(posterior, features)
+    if features is None:
+        return mean
+    said = _linked(posterior, features)
+    return mean + jax.vmap(lambda table: resized(table, size))(said)

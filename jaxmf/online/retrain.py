@@ -51,13 +51,15 @@ def sgd_retrain(
     touched, count = np.unique(ratings.user, return_counts=True)
     table = resized(params.user, max(ratings.n_users, len(params.user)))
     user_prior = check(prior).user
-    for stack in blocks(ratings, touched, width=int(count.max(initial=1))):
-        for block in unstack(stack):
-            key, key_block = jax.random.split(key)
-            solved = _sgd_block(
-                key_block, kernel, params.offset, params.item, block, user_prior, learning_rate, epochs=epochs
-            )
-            table = table.put(block.rows, solved)
+    width = 2 ** np.ceil(np.log2(count)).astype(int)
+    for size in np.unique(width):  # profiles of like length together: a row takes as many steps as the longest
+        for stack in blocks(ratings, touched[width == size], width=int(size)):
+            for block in unstack(stack):
+                key, key_block = jax.random.split(key)
+                solved = _sgd_block(
+                    key_block, kernel, params.offset, params.item, block, user_prior, learning_rate, epochs=epochs
+                )
+                table = table.put(block.rows, solved)
     return params.replace(user=table)
 
 

@@ -11,14 +11,18 @@ from jaxtyping import Array, Float, Int, ScalarLike
 
 from jaxmf.data.histories import Block, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import rows
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params, check_rows
-from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
+from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
 from jaxmf.model.tables import Table
 
 STEPS = 8
 CG_STEPS = 24
+
+LARGEST = float(np.finfo(np.float32).max)
+LARGEST_BITS = int(np.float32(LARGEST).view(np.int32))
 
 
 @jax.jit
@@ -90,48 +94,58 @@ def update_user(
 
 
 def fits(packed: Int[np.ndarray, " packed"], kernel: Kernel, others: Table) -> bool:
-    """Whether a `histories.packed_row` has known items and finite ratings on the kernel's scale, in three passes."""
-    n, half = packed[0], len(packed) // 2 + 1
+    """Whether a `histories.packed_row` has known items and finite ratings on the kernel's scale, in four passes."""
+    n, slots = packed[0], len(packed) // 3
     if not n:
         return True
-    rating, limit = packed.view(np.float32)[half : half + n], float(np.finfo(np.float32).max)
-    # As unsigned numbers rows below 0 are large; a NaN is neither above nor below anything.
+    # As unsigned numbers rows below 0 are large; a NaN is neither above nor below anything; the bits of a finite weight
+    # of 0 or more, as a signed number, are between 0 and those of the largest float.
     known = packed.view(np.uint32)[1 : 1 + n].max() < len(others)
-    return bool(known and max(kernel.low, -limit) <= rating.min() and rating.max() <= min(kernel.high, limit))
+    rating, weight = packed.view(np.float32)[1 + slots : 1 + slots + n], packed[1 + 2 * slots : 1 + 2 * slots + n]
+    rated = max(kernel.low, -LARGEST) <= rating.min() and rating.max() <= min(kernel.high, LARGEST)
+    return bool(known and rated and weight.view(np.uint32).max() <= LARGEST_BITS)
 
 
 @functools.lru_cache(maxsize=64)
 def _placed(*numbers: float) -> Prior:
+    check(Prior(*numbers))
     return Prior(*map(jnp.float32, numbers))
 
 
 def on_device(prior: Prior) -> Prior:
-    """The prior with its numbers on the device, moved there once and not with every request."""
+    """The prior with its numbers on the device, checked and moved there once and not with every request.
+
+    Raises:
+        ValueError: As `priors.check`.
+    """
     numbers = (prior.bias_reg, prior.factor_reg, prior.power)
     return _placed(*numbers) if all(isinstance(number, float) for number in numbers) else prior
 
 
 def resized(table: Table, rows: int) -> Table:
     """A copy of the table with rows of zeros, the prior mean, appended up to `rows` rows."""
-    more = rows - len(table)
-    return Table(jnp.pad(table.bias, (0, more)), jnp.pad(table.factors, ((0, more), (0, 0))))
+    return _padded(table, rows, 0.0)
 
 
-@partial(jax.jit, static_argnames="rows")
 def reserve(table: Table, rows: int) -> Table:
-    """A copy of the table with room for `rows` rows: its size doubles until they fit.
+    """The table with room for `rows` rows: its size doubles until they fit; as it is where they do.
 
     The spare rows are NaN, and so is what is predicted from them: a row that nobody has written is never taken for
     data. Write with `update`, which costs the same whatever the size, and compiles anew only when the size doubles.
     """
-    size = len(table)
+    size = max(1, len(table))
     while size < rows:
         size *= 2
-    more = size - len(table)
-    nan = jnp.nan
+    return table if size == len(table) else _padded(table, size, np.nan)
+
+
+@partial(jax.jit, static_argnames=("rows", "value"))
+def _padded(table: Table, rows: int, value: float) -> Table:
+    """A copy of the table with rows of `value` appended up to `rows` rows."""
+    more = rows - len(table)
     return Table(
-        jnp.pad(table.bias, (0, more), constant_values=nan),
-        jnp.pad(table.factors, ((0, more), (0, 0)), constant_values=nan),
+        jnp.pad(table.bias, (0, more), constant_values=value),
+        jnp.pad(table.factors, ((0, more), (0, 0)), constant_values=value),
     )
 
 
@@ -139,10 +153,16 @@ def check_fold_in(params: Params, kernel: Kernel, ratings: Ratings) -> None:
     """Refuse ratings that don't fit the model, before anything is solved.
 
     Raises:
-        ValueError: If a rating is outside the kernel's scale, or an item is not in the model.
+        ValueError: If a rating is no finite number or outside the kernel's scale, or an item is not in the model or
+            has no row there yet.
     """
+    check_coordinates(ratings)
     check_ratings(kernel, np.asarray(ratings.rating))
-    check_rows(np.asarray(ratings.item), params.item, "item")
+    item = np.asarray(ratings.item)
+    check_rows(item, params.item, "item")
+    unwritten = np.isnan(np.asarray(params.item.bias))[item]
+    if unwritten.any():
+        raise ValueError(f"item row {item[unwritten.argmax()]} is reserved and not written: fold the item in first")
 
 
 def unstack(stack: Block) -> list[Block]:

@@ -25,10 +25,10 @@ from jaxmf.model.params import Params, predict
 from jaxmf.model.posterior import Draw, Side
 from jaxmf.model.tables import Table
 from jaxmf.training import als, loop
+from jaxmf.training.hyper import gamma, sample_side
 from jaxmf.training.loop import Info, Watch
 
 CG_STEPS = 8
-LINK_STEPS = 20
 
 
 @no_type_check
@@ -94,56 +94,9 @@ def step(state: State, data: Data, *, kernel: Kernel) -> tuple[State, Info]:
     ratings = data.histories.ratings
     error = ratings.rating - predict(model, kernel, ratings.user, ratings.item)
     squares = jnp.sum(ratings.weight * error**2)
-    noise = _gamma(keys[4], 1 + ratings.rating.shape[0] / 2, 1 + squares / 2)
+    noise = gamma(keys[4], 1 + jnp.sum(ratings.weight > 0) / 2, 1 + squares / 2)
     info = {"loss": squares / jnp.sum(ratings.weight), "noise": noise}
     return State(Draw(model, user, item, noise), key), info
-
-
-def sample_side(key: Key[Array, ""], table: Table, side: Side, features: Features | None) -> Side:
-    """A side's means, precisions and link, given its rows."""
-    key_precision, key_mean, key_link = jax.random.split(key, 3)
-    n = len(table)
-    said = jax.tree.map(jnp.zeros_like, table) if features is None else links.row_means(features, side.link)
-    rest = table - said
-    average = jax.tree.map(lambda x: x.mean(0), rest)
-    shrunk = n / (n + 1)
-
-    def rate(x: Float[Array, "rows ..."], average: Float[Array, "..."], link: Float[Array, "d ..."]) -> Array:
-        squares = jnp.sum((x - average[None]) ** 2, 0) + shrunk * average**2
-        return 1 + (squares + side.link_precision * jnp.sum(link**2, 0)) / 2
-
-    shape = 1 + (n + len(side.link)) / 2
-    rates = jax.tree.map(rate, rest, average, side.link)
-    precision = _split_map(key_precision, lambda key, rate: _gamma(key, shape, rate), rates)
-    mean = _split_map(
-        key_mean,
-        lambda key, average, precision: (
-            shrunk * average + jax.random.normal(key, average.shape) * lax.rsqrt((n + 1) * precision)
-        ),
-        average,
-        precision,
-    )
-    if features is None:
-        return side.replace(mean=mean, precision=precision)
-    return sample_link(key_link, table, side.replace(mean=mean, precision=precision), features)
-
-
-def sample_link(key: Key[Array, ""], table: Table, side: Side, features: Features) -> Side:
-    """The link given its side's rows, by noise-injected conjugate gradients, and the precision of its entries."""
-    key_rows, key_link, key_precision = jax.random.split(key, 3)
-
-    def noise(key: Key[Array, ""], like: Table) -> Table:
-        return _split_map(
-            key, lambda key, x, p: jax.random.normal(key, x.shape) * lax.rsqrt(p)[None], like, side.precision
-        )
-
-    rest = jax.tree.map(lambda x, m: x - m[None], table, side.mean) + noise(key_rows, table)
-    prior_noise = links.scaled(noise(key_link, side.link), jnp.sqrt(side.link_precision))
-    link = links.solve_link(features, rest, prior_noise, side.link_precision, side.link, steps=LINK_STEPS)
-    squares = jax.tree.map(lambda x, p: jnp.sum(p * jnp.sum(x**2, 0)), link, side.precision)
-    entries = len(link) * (1 + link.rank)
-    precision = _gamma(key_precision, 1 + entries / 2, 1 + (squares.bias + squares.factors) / 2)
-    return side.replace(link=link, link_precision=precision)
 
 
 def row_priors(side: Side, features: Features | None, n: int) -> Table:
@@ -270,6 +223,11 @@ def fit(
     if not 1 <= keep <= sweeps - burn:
         raise ValueError(f"keep must be between 1 and the {sweeps - burn} sweeps after burn-in, got {keep}")
     sides = sides or Sides()
+    for name, features, size in zip(Sides._fields, sides, (ratings.n_users, ratings.n_items), strict=True):
+        if features is not None and features.n_rows != size:
+            raise ValueError(f"the {name} features have {features.n_rows} rows, the ratings {size}: give a row each")
+    if watch.patience is not None:
+        raise ValueError(f"patience={watch.patience}: a chain has no best sweep to stop at; set `sweeps` instead")
     state = init(key, ratings, sides, kernel=kernel, rank=rank)
     kept = jax.tree.map(lambda x: jnp.zeros((keep, *x.shape), x.dtype), state.draw)
     n = 0 if watch.validation is None else len(watch.validation)
@@ -312,16 +270,3 @@ def _running_rmse(chain: Chain, kernel: Kernel, validation: Ratings, low: float,
     predicted = jnp.where(count > 0, chain.total / jnp.maximum(count, 1), last)
     squares = (validation.rating - jnp.clip(predicted, low, high)) ** 2
     return jnp.sqrt(jnp.sum(validation.weight * squares) / jnp.sum(validation.weight))
-
-
-def _gamma(key: Key[Array, ""], shape: float | Float[Array, ""], rate: Float[Array, "..."]) -> Float[Array, "..."]:
-    return jax.random.gamma(key, shape, rate.shape) / rate
-
-
-def _split_map(key: Key[Array, ""], function, table: Table, *more: Table) -> Table:  # noqa: ANN001
-    """`function(key, leaf, …)` of a table's bias and of its factors, each with a key of its own."""
-    key_bias, key_factors = jax.random.split(key)
-    return Table(
-        function(key_bias, table.bias, *(x.bias for x in more)),
-        function(key_factors, table.factors, *(x.factors for x in more)),
-    )

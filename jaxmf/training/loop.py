@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import objective
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params
@@ -88,7 +89,10 @@ def check(ratings: Ratings, kernel: Kernel, rank: int, epochs: int, watch: Watch
         raise ValueError(f"rank must be 1 or more, got {rank}: it is the number of factors a row")
     if not epochs >= 1:
         raise ValueError(f"epochs must be 1 or more, got {epochs}")
+    check_coordinates(ratings)
     check_ratings(kernel, np.asarray(ratings.rating))
+    if watch.validation is not None:
+        check_coordinates(watch.validation)
     if watch.patience is not None and watch.validation is None:
         raise ValueError(
             f"patience={watch.patience} needs validation ratings to judge by: pass them in Watch(validation=…)"

@@ -50,6 +50,8 @@ def fit(
     """
     kernel = Logistic(0.0, 5.0)
     loop.check(ratings, kernel, rank, epochs, watch)
+    if not alpha >= 0:
+        raise ValueError(f"alpha must be 0 or more, got {alpha}: it is a penalty")
     optimizer = optax.adam(learning_rate)
     key, key_init = jax.random.split(key)
     start = params.init(key_init, ratings.n_users, ratings.n_items, rank)

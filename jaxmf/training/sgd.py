@@ -44,10 +44,13 @@ def default_optimizer(
 def init(
     key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int, optimizer: optax.GradientTransformation
 ) -> State:
-    """Factors N(0, 0.1²), biases 0, the offset where rows of zeros give the mean rating."""
+    """Factors N(0, 0.1²), 0 in rows without ratings, biases 0, the offset where rows of zeros give the mean rating."""
     key, key_init = jax.random.split(key)
     mean = float(np.average(ratings.rating, weights=ratings.weight))
     start = params.init(key_init, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
+    n = objective.weights(ratings)
+    # No step touches a row without ratings: it is its prior mean from the start.
+    start = start.replace(user=start.user.scale(jnp.sign(n.user)), item=start.item.scale(jnp.sign(n.item)))
     return State(start, optimizer.init((start.user, start.item)), key)
 
 

@@ -1,0 +1,101 @@
+"""A row's equations: the kernel linearised over pages of ratings, and the matvec that fits their shape."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, ScalarLike
+
+from jaxmf.data.histories import PAGES, Block
+from jaxmf.data.ratings import AnyArray
+from jaxmf.model import cg
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.tables import Table
+
+Sums = TypeVar("Sums")
+
+
+class Equations(NamedTuple):
+    """A step's linear equations, (JᵀWJ + Λ) δ = JᵀWe − Λ(x − m), a row each."""
+
+    matvec: cg.MatVec
+    rhs: Table
+    diagonal: Table
+
+
+def linearised(
+    kernel: Kernel, offset: ScalarLike, x: Table, others: Table, block: Block, mean: Table, precision: Table
+) -> Equations:
+    """The equations at `x`.
+
+    J is the kernel's gradient, a row a rating: it is what the matvec, the Gram matrix and the diagonal are all made of,
+    and for a linear kernel it is the other side's factors as they are.
+    By shape, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
+    """
+    b, k = x.factors.shape
+
+    def linearise(part: Block) -> tuple[Table, Float[Array, "p w"]]:
+        jacobian = over_pages(jax.value_and_grad(kernel))
+        predicted, j = jacobian(x[part.owner], others[part.other], offset)
+        return j, part.weight * (part.rating - predicted)
+
+    prior_rhs = (mean - x) * precision
+    if gram_first(block, b, k):
+
+        def grams(part: Block) -> tuple[Float[Array, "b c c"], Table]:
+            j, error = linearise(part)
+            flat = jnp.concatenate([j.bias[..., None], j.factors], -1)
+            gram = jnp.einsum("pwk,pwl->pkl", part.weight[..., None] * flat, flat)
+            return by_row(part, b, gram), _transposed(part, b, j, error)
+
+        gram, rhs = sum_parts(grams, block)
+
+        def matvec(d: Table) -> Table:
+            flat = jnp.concatenate([d.bias[:, None], d.factors], -1)
+            out = jnp.einsum("bkl,bl->bk", gram, flat)
+            return Table(out[:, 0], out[:, 1:]) + d * precision
+
+        diagonal = jnp.diagonal(gram, axis1=1, axis2=2)
+        return Equations(matvec, rhs + prior_rhs, Table(diagonal[:, 0], diagonal[:, 1:]) + precision)
+
+    j, error = linearise(block)
+
+    def matvec(d: Table) -> Table:
+        d_page = d[block.owner]
+        jd = j.bias * d_page.bias[:, None] + jnp.einsum("pwk,pk->pw", j.factors, d_page.factors)
+        return _transposed(block, b, j, block.weight * jd) + d * precision
+
+    diagonal = _transposed(block, b, j * j, block.weight) + precision
+    return Equations(matvec, _transposed(block, b, j, error) + prior_rhs, diagonal)
+
+
+def gram_first(block: Block, b: int, k: int) -> bool:
+    """Whether a block's equations go by Gram matrices: where J would not fit the cache, or rows are long for `k`."""
+    p, w = block.weight.shape
+    return p > PAGES or (w >= 2 * (k + 1) and p >= 4 * b)
+
+
+def over_pages(kernel: Callable) -> Callable:
+    """A function of one pair as one of (row of each page, others of each page's slots, offset)."""
+    return jax.vmap(jax.vmap(kernel, (None, 0, None)), (0, 0, None))
+
+
+def by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:
+    """Sums over the pages of each row."""
+    if b == 1:  # no need of a scatter
+        return values.sum(0, keepdims=True)
+    return jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
+
+
+def _transposed(block: Block, b: int, j: Table, u: Float[AnyArray, "p w"]) -> Table:
+    """Jᵀu, a row each."""
+    return Table(by_row(block, b, jnp.sum(j.bias * u, -1)), by_row(block, b, jnp.einsum("pwk,pw->pk", j.factors, u)))
+
+
+def sum_parts(function: Callable[[Block], Sums], block: Block) -> Sums:
+    """`function` summed over parts of at most `PAGES` pages: however long a row, its memory is a part's."""
+    if block.owner.shape[0] <= PAGES:
+        return function(block)
+    return jax.tree.map(lambda x: x.sum(0), lax.map(function, block.parts(PAGES)))

@@ -177,13 +177,11 @@ def sample_rows(
         steps: Gauss–Newton steps of a kernel that is not linear.
         cg_steps: Conjugate-gradient steps in each.
     """
-    key_ratings, key_bias, key_factors = jax.random.split(key, 3)
+    key_ratings, key_prior = jax.random.split(key)
     scale = lax.rsqrt(jnp.where(block.weight > 0, block.weight, 1))
     noisy = block.replace(rating=block.rating + scale * jax.random.normal(key_ratings, block.rating.shape))
-    away = Table(
-        jax.random.normal(key_bias, start.bias.shape) * lax.rsqrt(precision.bias),
-        jax.random.normal(key_factors, start.factors.shape) * lax.rsqrt(precision.factors),
-    )
+    away = Table.of_matrix(jax.random.normal(key_prior, (len(start), 1 + start.rank)))
+    away *= jax.tree.map(lax.rsqrt, precision)
     return improve_rows(kernel, offset, start, others, noisy, mean + away, precision, steps=steps, cg_steps=cg_steps)
 
 

@@ -1,13 +1,12 @@
 """What rows are drawn from: draws of a side's column means and precisions, and of its link, given its rows."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
 from jaxmf.data.features import Features
+from jaxmf.data.ratings import AnyArray
 from jaxmf.model import links
 from jaxmf.model.posterior import Side
 from jaxmf.model.tables import Table
@@ -16,61 +15,53 @@ LINK_STEPS = 20
 
 
 def sample_side(key: Key[Array, ""], table: Table, side: Side, features: Features | None) -> Side:
-    """A side's means, precisions and link, given its rows."""
+    """A side's means, precisions and link, given its rows.
+
+    Each column's mean and precision together have the prior normal–gamma(0, 1, 1, 1).
+    """
     key_precision, key_mean, key_link = jax.random.split(key, 3)
-    n = len(table)
-    said = jax.tree.map(jnp.zeros_like, table) if features is None else links.row_means(features, side.link)
-    rest = table - said
-    average = jax.tree.map(lambda x: x.mean(0), rest)
+    n, link = len(table), side.link.matrix()
+    rest = table if features is None else table - links.row_means(features, side.link)
+    average = rest.matrix().mean(0, keepdims=True)
     shrunk = n / (n + 1)
-
-    def rate(x: Float[Array, "rows ..."], average: Float[Array, "..."], link: Float[Array, "d ..."]) -> Array:
-        squares = jnp.sum((x - average[None]) ** 2, 0) + shrunk * average**2
-        return 1 + (squares + side.link_precision * jnp.sum(link**2, 0)) / 2
-
-    shape = 1 + (n + len(side.link)) / 2
-    rates = jax.tree.map(rate, rest, average, side.link)
-    precision = _split_map(key_precision, lambda key, rate: gamma(key, shape, rate), rates)
-    mean = _split_map(
-        key_mean,
-        lambda key, average, precision: (
-            shrunk * average + jax.random.normal(key, average.shape) * lax.rsqrt((n + 1) * precision)
-        ),
-        average,
-        precision,
-    )
-    if features is None:
-        return side.replace(mean=mean, precision=precision)
-    return sample_link(key_link, table, side.replace(mean=mean, precision=precision), features)
+    squares = jnp.sum((rest.matrix() - average) ** 2, 0, keepdims=True) + shrunk * average**2
+    rate = 1 + (squares + side.link_precision * jnp.sum(link**2, 0, keepdims=True)) / 2
+    precision = half_squares(key_precision, jnp.ones(2 + n + len(link)), rate) / rate
+    mean = shrunk * average + jax.random.normal(key_mean, average.shape) * lax.rsqrt((n + 1) * precision)
+    side = side.replace(mean=Table.of_matrix(mean)[0], precision=Table.of_matrix(precision)[0])
+    return side if features is None else sample_link(key_link, table, side, features)
 
 
 def sample_link(key: Key[Array, ""], table: Table, side: Side, features: Features) -> Side:
-    """The link given its side's rows, by noise-injected conjugate gradients, and the precision of its entries."""
+    """The link given its side's rows, by noise-injected conjugate gradients, and the precision of its entries.
+
+    That precision has the prior gamma(1, 1).
+    """
     key_rows, key_link, key_precision = jax.random.split(key, 3)
+    precision = _row(side.precision)
 
     def noise(key: Key[Array, ""], like: Table) -> Table:
-        return _split_map(
-            key, lambda key, x, p: jax.random.normal(key, x.shape) * lax.rsqrt(p)[None], like, side.precision
-        )
+        normal = jax.random.normal(key, (len(like), 1 + like.rank))
+        return Table.of_matrix(normal * lax.rsqrt(precision))
 
-    rest = jax.tree.map(lambda x, m: x - m[None], table, side.mean) + noise(key_rows, table)
+    rest = Table.of_matrix(table.matrix() - _row(side.mean)) + noise(key_rows, table)
     prior_noise = links.scaled(noise(key_link, side.link), jnp.sqrt(side.link_precision))
     link = links.solve_link(features, rest, prior_noise, side.link_precision, side.link, steps=LINK_STEPS)
-    squares = jax.tree.map(lambda x, p: jnp.sum(p * jnp.sum(x**2, 0)), link, side.precision)
-    entries = len(link) * (1 + link.rank)
-    precision = gamma(key_precision, 1 + entries / 2, 1 + (squares.bias + squares.factors) / 2)
-    return side.replace(link=link, link_precision=precision)
+    rate = 1 + jnp.sum(precision * link.matrix() ** 2) / 2
+    entries = link.matrix().size
+    return side.replace(link=link, link_precision=half_squares(key_precision, jnp.ones(2 + entries), rate) / rate)
 
 
-def gamma(key: Key[Array, ""], shape: float | Float[Array, ""], rate: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Draws from gamma distributions of one `shape`, a `rate` each."""
-    return jax.random.gamma(key, shape, rate.shape) / rate
+def half_squares(key: Key[Array, ""], counted: Float[AnyArray, " n"], like: Float[AnyArray, "..."]) -> Array:
+    """Draws from gamma(n/2, 1) in the shape of `like`: half a sum of squared standard normals, those `counted` with 1.
+
+    It needs no rejection: several times less to compile than a sampler for any shape, and no dearer than the draw of
+    the `n` rows that it follows.
+    """
+    squares = jax.random.normal(key, (*like.shape, len(counted))) ** 2
+    return squares @ counted / 2
 
 
-def _split_map(key: Key[Array, ""], function: Callable, table: Table, *more: Table) -> Table:
-    """`function(key, leaf, …)` of a table's bias and of its factors, each with a key of its own."""
-    key_bias, key_factors = jax.random.split(key)
-    return Table(
-        function(key_bias, table.bias, *(x.bias for x in more)),
-        function(key_factors, table.factors, *(x.factors for x in more)),
-    )
+def _row(columns: Table) -> Float[Array, "1 c"]:
+    """A scalar bias and `k` factors as a table's row."""
+    return jax.tree.map(lambda x: x[None], columns).matrix()

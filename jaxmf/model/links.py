@@ -1,6 +1,7 @@
 """Prior means from features: a sparse matrix times a link that is learnt with the rest (Simm et al. 2017, Macau)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ def solve_link(
         return feature_sums(features, row_means(features, link)) + scaled(link, link_reg)
 
     rhs = feature_sums(features, rows) + noise - matvec(start)
-    return start + _column_cg(matvec, rhs, steps)
+    return start + _column_cg(matvec, rhs, 1 / (_squares(features) + link_reg), steps)
 
 
 def scaled(table: Table, by: Float[Array, ""]) -> Table:
@@ -69,8 +70,18 @@ def _times(stacks: tuple[Block, ...], link: Table, n_rows: int) -> Table:
     return out
 
 
-def _column_cg(matvec: Callable[[Table], Table], rhs: Table, steps: int) -> Table:
-    """Conjugate gradients with step lengths of its own for each column."""
+def _squares(features: Features) -> Float[Array, " d"]:
+    """FᵀF's diagonal."""
+    out = jnp.zeros(features.n_features)
+    for stack in features.by_feature:
+        squares = jnp.sum(stack.weight * stack.rating**2, -1)
+        sums = jax.vmap(partial(by_row, b=stack.rows.shape[1]))(stack, values=squares)
+        out = out.at[stack.rows.ravel()].set(sums.ravel(), mode="drop")
+    return out
+
+
+def _column_cg(matvec: Callable[[Table], Table], rhs: Table, inverse_diagonal: Float[Array, " d"], steps: int) -> Table:
+    """Conjugate gradients, preconditioned by the diagonal, with step lengths of its own for each column."""
 
     def dot(a: Table, b: Table) -> Table:
         return jax.tree.map(lambda x, y: jnp.sum(x * y, 0), a, b)
@@ -86,7 +97,9 @@ def _column_cg(matvec: Callable[[Table], Table], rhs: Table, steps: int) -> Tabl
         ap = matvec(p)
         length = ratio(size, dot(p, ap))
         x, r = axpy(length, p, x), axpy(jax.tree.map(jnp.negative, length), ap, r)
-        new = dot(r, r)
-        return x, r, axpy(ratio(new, size), p, r), new
+        z = r.scale(inverse_diagonal)
+        new = dot(r, z)
+        return x, r, axpy(ratio(new, size), p, z), new
 
-    return lax.fori_loop(0, steps, step, (rhs - rhs, rhs, rhs, dot(rhs, rhs)))[0]
+    z = rhs.scale(inverse_diagonal)
+    return lax.fori_loop(0, steps, step, (rhs - rhs, rhs, z, dot(rhs, z)))[0]

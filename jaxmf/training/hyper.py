@@ -11,7 +11,7 @@ from jaxmf.model import links
 from jaxmf.model.posterior import Side
 from jaxmf.model.tables import Table
 
-LINK_STEPS = 20
+LINK_STEPS = 6
 
 
 def sample_side(key: Key[Array, ""], table: Table, side: Side, features: Features | None) -> Side:

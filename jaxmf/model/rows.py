@@ -154,6 +154,7 @@ def sample_rows(
     mean: Table,
     precision: Table,
     *,
+    sign: ScalarLike = 1.0,
     steps: int = 8,
     cg_steps: int = 32,
 ) -> Table:
@@ -174,14 +175,15 @@ def sample_rows(
         block: The rows' ratings.
         mean: Prior means: (`b`,) and (`b`, `k`).
         precision: Prior precisions: (`b`,) and (`b`, `k`).
+        sign: 1, or −1 for the draw on the other side of the mean: the same perturbation mirrored.
         steps: Gauss–Newton steps of a kernel that is not linear.
         cg_steps: Conjugate-gradient steps in each.
     """
     key_ratings, key_prior = jax.random.split(key)
-    scale = lax.rsqrt(jnp.where(block.weight > 0, block.weight, 1))
+    scale = sign * lax.rsqrt(jnp.where(block.weight > 0, block.weight, 1))
     noisy = block.replace(rating=block.rating + scale * jax.random.normal(key_ratings, block.rating.shape))
     away = Table.of_matrix(jax.random.normal(key_prior, (len(start), 1 + start.rank)))
-    away *= jax.tree.map(lax.rsqrt, precision)
+    away *= jax.tree.map(lambda p: sign * lax.rsqrt(p), precision)
     return improve_rows(kernel, offset, start, others, noisy, mean + away, precision, steps=steps, cg_steps=cg_steps)
 
 

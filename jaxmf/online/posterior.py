@@ -1,6 +1,7 @@
 """Fold-in under uncertainty: a new row is drawn against each kept draw of the other side; nothing is retrained."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,13 @@ __all__ = [
 
 STEPS = 8
 CG_STEPS = 12
+
+
+class Noise(NamedTuple):
+    """What a draw is perturbed by: see `jaxmf.rows.sample_rows`."""
+
+    key: Key[Array, ""]
+    sign: Float[Array, ""]
 
 
 def fold_in_users(
@@ -178,8 +186,8 @@ def draw_stacks(
 
     def draw(given: tuple) -> Table:
         key, block = given
-        return jax.vmap(lambda key, one: _draw_user_rows(key, one, kernel, block, implicit=implicit))(
-            jax.random.split(key, posterior.noise.shape[0]), posterior
+        return jax.vmap(lambda noise, one: _draw_user_rows(noise, one, kernel, block, implicit=implicit))(
+            _noises(key, posterior), posterior
         )
 
     return tuple(
@@ -193,11 +201,10 @@ def draw_block(key: Key[Array, ""], posterior: Draw, kernel: Kernel, block: Bloc
     """The block's rows, a draw of them for each draw of the posterior, given prior means of all rows."""
 
     def draw(given: tuple) -> Table:
-        key, one, mean = given
-        return _draw_rows(key, one, kernel, block, mean[block.rows])
+        noise, one, mean = given
+        return _draw_rows(noise, one, kernel, block, mean[block.rows])
 
-    keys = jax.random.split(key, posterior.noise.shape[0])
-    return lax.map(draw, (keys, posterior, means))
+    return lax.map(draw, (_noises(key, posterior), posterior, means))
 
 
 @jax.jit
@@ -209,13 +216,23 @@ def _draw_user(
 ) -> Table:
     block, implicit = row_block(packed), posterior.user.link.bias.shape[1] > 0
 
-    def draw(key: Key[Array, ""], one: Draw) -> Table:
-        return _draw_user_rows(key, one, kernel, block, implicit=implicit)
+    def draw(noise: Noise, one: Draw) -> Table:
+        return _draw_user_rows(noise, one, kernel, block, implicit=implicit)
 
-    return jax.vmap(draw)(jax.random.split(key, posterior.noise.shape[0]), posterior)
+    return jax.vmap(draw)(_noises(key, posterior), posterior)
 
 
-def _draw_user_rows(key: Key[Array, ""], one: Draw, kernel: Kernel, block: Block, *, implicit: bool) -> Table:
+def _noises(key: Key[Array, ""], posterior: Draw) -> Noise:
+    """Each draw's noise; every second one mirrors that of the draw before.
+
+    Every draw of a row stays exact, and most of its noise cancels from means over the draws (antithetic variates,
+    Hammersley & Morton 1956): neighbours in a chain have much the same items.
+    """
+    at = np.arange(posterior.noise.shape[0])
+    return Noise(jax.random.split(key, len(at))[at // 2], jnp.asarray(1.0 - 2.0 * (at % 2), jnp.float32))
+
+
+def _draw_user_rows(noise: Noise, one: Draw, kernel: Kernel, block: Block, *, implicit: bool) -> Table:
     """A block's rows under one draw, with their own implicit feedback, 1/√n at each rated item, as features or none."""
     b = block.rows.shape[0]
     mean = jax.tree.map(lambda m: jnp.broadcast_to(m, (b, *m.shape)), one.user.mean)
@@ -224,16 +241,16 @@ def _draw_user_rows(key: Key[Array, ""], one: Draw, kernel: Kernel, block: Block
         n = by_row(block, b, rated.sum(-1))
         feedback = block.replace(weight=rated, rating=rated * lax.rsqrt(jnp.maximum(n, 1))[block.owner][:, None])
         mean = mean + links.block_means(feedback, one.user.link, b)
-    return _draw_rows(key, one, kernel, block, mean)
+    return _draw_rows(noise, one, kernel, block, mean)
 
 
-def _draw_rows(key: Key[Array, ""], one: Draw, kernel: Kernel, block: Block, mean: Table) -> Table:
+def _draw_rows(noise: Noise, one: Draw, kernel: Kernel, block: Block, mean: Table) -> Table:
     """Rows of a block under one draw of everything else, starting at 0."""
     zero = jax.tree.map(jnp.zeros_like, mean)
     precision = jax.tree.map(lambda p, x: jnp.broadcast_to(p, x.shape), one.user.precision, mean)
     weighted = block.replace(weight=one.noise * block.weight)
     return rows.sample_rows(
-        key,
+        noise.key,
         kernel,
         one.params.offset,
         zero,
@@ -241,6 +258,7 @@ def _draw_rows(key: Key[Array, ""], one: Draw, kernel: Kernel, block: Block, mea
         weighted,
         mean,
         precision,
+        sign=noise.sign,
         steps=STEPS,
         cg_steps=CG_STEPS,
     )

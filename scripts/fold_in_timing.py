@@ -151,7 +151,7 @@ def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
 
     def train(*, revealed: bool) -> jaxmf.gibbs.GibbsFit:
         known = protocol.known(revealed=revealed)
-        sides = jaxmf.gibbs.implicit(known) if implicit else None
+        sides = jaxmf.features.implicit_sides(known) if implicit else None
         watch = jaxmf.Watch(validation=hidden)
         return jaxmf.gibbs.fit(
             key,

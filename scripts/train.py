@@ -25,7 +25,7 @@ class Train(Run):
     epochs: int | None = None
     """Passes over the ratings, or sweeps; else the trainer's default."""
     features: Literal["none", "implicit"] = "none"
-    """Gibbs sampling only: features of users and items; implicit feedback of both sides is SVD++ and SVD++ flipped."""
+    """Features of users and items; implicit feedback of both sides is SVD++ and SVD++ flipped."""
     folds: int = 5
     """Random folds of cross-validation."""
     official: bool = False
@@ -39,22 +39,20 @@ class Train(Run):
             self.kernel = "linear" if bayes else "logistic"
         if self.rank is None:
             self.rank = 10 if bayes else 32
-        if self.features != "none" and not bayes:
-            raise ValueError(f"--features {self.features} needs --method gibbs, got --method {self.method}")
 
 
 def fit(args: Train, kernel: Kernel, train: Ratings, test: Ratings) -> tuple[np.ndarray, jaxmf.loop.Log]:
     """One fold's predictions of the test part, which training looks at for the plot of the learning curve alone."""
     key = jax.random.key(args.seed)
     settings = {} if args.epochs is None else {"sweeps" if args.method == "gibbs" else "epochs": args.epochs}
+    features = jaxmf.features.implicit_sides(train) if args.features == "implicit" else jaxmf.features.Sides()
     if args.method == "gibbs":
-        sides = jaxmf.gibbs.implicit(train) if args.features == "implicit" else None
         watch = jaxmf.Watch(validation=test, progress=args.progress)
-        result = jaxmf.gibbs.fit(key, train, kernel=kernel, rank=args.rank, sides=sides, watch=watch, **settings)
+        result = jaxmf.gibbs.fit(key, train, kernel=kernel, rank=args.rank, sides=features, watch=watch, **settings)
         return result.predicted, jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
     watch = jaxmf.Watch(validation=test if args.plots else None, progress=args.progress)
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
-    result = trainer.fit(key, train, kernel=kernel, rank=args.rank, watch=watch, **settings)
+    result = trainer.fit(key, train, kernel=kernel, rank=args.rank, features=features, watch=watch, **settings)
     predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
     return np.asarray(predicted), jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
 

@@ -149,7 +149,7 @@ def fitted(request):
     ratings = random_ratings(np.random.default_rng(3), n_users=60, n_items=50, n=1500)
     split = splits.k_fold(len(ratings))[0]
     train, test = ratings.take(split.train), ratings.take(split.test)
-    sides = gibbs.implicit(train) if request.param == "implicit" else None
+    sides = jaxmf.features.implicit_sides(train) if request.param == "implicit" else None
     watch = jaxmf.Watch(validation=test)
     result = gibbs.fit(KEY, train, rank=3, sides=sides, sweeps=160, burn=60, keep=50, watch=watch)
     return request.param == "implicit", result, train, test

@@ -3,7 +3,7 @@
 A row's features are stored as its ratings are, in pages, so that features times a matrix is one gather and one sum.
 """
 
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 from flax import struct
@@ -28,6 +28,13 @@ class Features(struct.PyTreeNode):
     by_feature: tuple[Block, ...]
     n_rows: int = struct.field(pytree_node=False)
     n_features: int = struct.field(pytree_node=False)
+
+
+class Sides(NamedTuple):
+    """Features of either side, where there are any."""
+
+    user: Features | None = None
+    item: Features | None = None
 
 
 def sparse(
@@ -71,6 +78,22 @@ def implicit(ratings: Ratings) -> Features:
     count = np.bincount(ratings.user, minlength=ratings.n_users)
     value = 1 / np.sqrt(np.maximum(count, 1))[np.asarray(ratings.user)]
     return sparse(ratings.user, ratings.item, value.astype(np.float32), ratings.n_users, ratings.n_items)
+
+
+def implicit_sides(ratings: Ratings) -> Sides:
+    """Implicit feedback of both sides: SVD++, and SVD++ flipped."""
+    return Sides(implicit(ratings), implicit(ratings.transpose()))
+
+
+def check_rows(sides: Sides, n_users: int, n_items: int) -> None:
+    """Refuse features that are not of the tables' rows.
+
+    Raises:
+        ValueError: If a side's features have another number of rows than its table.
+    """
+    for name, features, size in zip(Sides._fields, sides, (n_users, n_items), strict=True):
+        if features is not None and features.n_rows != size:
+            raise ValueError(f"the {name} features have {features.n_rows} rows, the ratings {size}: give a row each")
 
 
 def multi_hot(labels: list[list[str]]) -> tuple[Features, list[str]]:

@@ -1,16 +1,18 @@
 """Prior means from features: a sparse matrix times a link that is learnt with the rest (Simm et al. 2017, Macau)."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, ScalarLike
 
-from jaxmf.data.features import Features
+from jaxmf.data.features import Features, Sides
 from jaxmf.data.histories import Block
+from jaxmf.data.ratings import AnyArray
 from jaxmf.model.equations import by_row
+from jaxmf.model.priors import Prior
 from jaxmf.model.tables import Table
 
 
@@ -24,31 +26,74 @@ def feature_sums(features: Features, rows: Table) -> Table:
     return _times(features.by_feature, rows, features.n_features)
 
 
+STEPS = 6
+"""Steps towards the most probable link in a sweep: from where it is a few suffice, as the next sweep goes on."""
+
+
+class Links(NamedTuple):
+    """The link of each side; without rows where a side has no features."""
+
+    user: Table
+    item: Table
+
+
+def init(sides: Sides, rank: int) -> Links:
+    """Links of zeros."""
+    sizes = [0 if features is None else features.n_features for features in sides]
+    return Links(*(Table(jnp.zeros(size), jnp.zeros((size, rank))) for size in sizes))
+
+
+def means(features: Features | None, link: Table, like: Table) -> Table:
+    """The prior mean of each of a table's rows: what its features say, and 0 where there are none."""
+    return jax.tree.map(jnp.zeros_like, like) if features is None else row_means(features, link)
+
+
+def penalty(link: Table, precision: Table) -> Float[Array, ""]:
+    """The link's part of the objective, Σ P·L²; `precision` is `Prior.link_precision()`."""
+    return precision.bias * jnp.sum(link.bias**2) + precision.factors * jnp.sum(link.factors**2)
+
+
 def solve_link(
     features: Features,
     rows: Table,
-    noise: Table,
-    link_reg: Float[Array, ""],
+    precision: Table,
+    link_precision: Table,
     start: Table,
     *,
     steps: int,
+    noise: Table | None = None,
 ) -> Table:
-    """The link L with (FᵀF + link_reg) L = FᵀX + noise, by conjugate gradients on all columns at once.
+    """The link L with (FᵀΛF + P) L = FᵀΛX + noise, by conjugate gradients on all columns at once.
 
-    Without noise it is the ridge regression of the rows on their features; with noise of the covariance
-    FᵀF + link_reg it is a draw from its posterior (Simm et al. 2017, §3.2), both in units of the rows' precision.
+    Without noise it is the ridge regression of the rows on their features, the most probable link; with noise of the
+    covariance FᵀΛF + P it is a draw from its posterior (Simm et al. 2017, §3.2).
+
+    Args:
+        features: F.
+        rows: X, the rows less what is constant in their means.
+        precision: Λ, the precision of each row: (`rows`,) and (`rows`, 1).
+        link_precision: P, a scalar for the bias and one for the factors.
+        start: Where the link begins.
+        steps: Steps taken; none raises the objective.
+        noise: Noise of each of the link's entries.
     """
 
     def matvec(link: Table) -> Table:
-        return feature_sums(features, row_means(features, link)) + scaled(link, link_reg)
+        return feature_sums(features, precision * row_means(features, link)) + _scaled(link, link_precision)
 
-    rhs = feature_sums(features, rows) + noise - matvec(start)
-    return start + _column_cg(matvec, rhs, 1 / (_squares(features) + link_reg), steps)
+    rhs = feature_sums(features, precision * rows) - matvec(start)
+    squared = tuple(stack.replace(rating=stack.rating**2) for stack in features.by_feature)
+    diagonal = jax.tree.map(jnp.add, _times(squared, precision, features.n_features), link_precision)
+    return start + _column_cg(matvec, rhs if noise is None else rhs + noise, diagonal, steps)
 
 
-def scaled(table: Table, by: Float[Array, ""]) -> Table:
-    """The table times a number."""
-    return jax.tree.map(lambda x: by * x, table)
+def most_probable(
+    features: Features | None, rows: Table, prior: Prior, n: Float[AnyArray, " rows"], start: Table
+) -> Table:
+    """The link that lowers the objective most, given the rows; `n` is the total weight of each row's ratings."""
+    if features is None:
+        return start
+    return solve_link(features, rows, prior.precision(n), prior.link_precision(), start, steps=STEPS)
 
 
 def block_means(block: Block, link: Table, n_rows: int) -> Table:
@@ -70,17 +115,12 @@ def _times(stacks: tuple[Block, ...], link: Table, n_rows: int) -> Table:
     return out
 
 
-def _squares(features: Features) -> Float[Array, " d"]:
-    """FᵀF's diagonal."""
-    out = jnp.zeros(features.n_features)
-    for stack in features.by_feature:
-        squares = jnp.sum(stack.weight * stack.rating**2, -1)
-        sums = jax.vmap(partial(by_row, b=stack.rows.shape[1]))(stack, values=squares)
-        out = out.at[stack.rows.ravel()].set(sums.ravel(), mode="drop")
-    return out
+def _scaled(table: Table, by: Table) -> Table:
+    """The bias times a number, and the factors times another."""
+    return jax.tree.map(jnp.multiply, table, by)
 
 
-def _column_cg(matvec: Callable[[Table], Table], rhs: Table, inverse_diagonal: Float[Array, " d"], steps: int) -> Table:
+def _column_cg(matvec: Callable[[Table], Table], rhs: Table, diagonal: Table, steps: int) -> Table:
     """Conjugate gradients, preconditioned by the diagonal, with step lengths of its own for each column."""
 
     def dot(a: Table, b: Table) -> Table:
@@ -97,9 +137,9 @@ def _column_cg(matvec: Callable[[Table], Table], rhs: Table, inverse_diagonal: F
         ap = matvec(p)
         length = ratio(size, dot(p, ap))
         x, r = axpy(length, p, x), axpy(jax.tree.map(jnp.negative, length), ap, r)
-        z = r.scale(inverse_diagonal)
+        z = jax.tree.map(jnp.divide, r, diagonal)
         new = dot(r, z)
         return x, r, axpy(ratio(new, size), p, z), new
 
-    z = rhs.scale(inverse_diagonal)
+    z = jax.tree.map(jnp.divide, rhs, diagonal)
     return lax.fori_loop(0, steps, step, (rhs - rhs, rhs, z, dot(rhs, z)))[0]

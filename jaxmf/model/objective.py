@@ -28,13 +28,23 @@ def weights(ratings: Ratings) -> Weights:
     )
 
 
-def loss(params: Params, kernel: Kernel, ratings: Ratings, priors: Priors, n: Weights) -> Float[Array, ""]:
-    """Σ w (r − r̂)² + Σ priors over all ratings and all rows; `n` is `weights(ratings)`."""
+class Means(NamedTuple):
+    """Prior means of the rows of each side."""
+
+    user: Table
+    item: Table
+
+
+def loss(
+    params: Params, kernel: Kernel, ratings: Ratings, priors: Priors, n: Weights, means: Means | None = None
+) -> Float[Array, ""]:
+    """Σ w (r − r̂)² + Σ priors over all ratings and all rows; `n` is `weights(ratings)`, the means else 0."""
     error = ratings.rating - predict(params, kernel, ratings.user, ratings.item)
+    user, item = _away(params, means)
     return (
         jnp.sum(ratings.weight * error**2)
-        + penalty(priors.user, params.user, n.user).sum()
-        + penalty(priors.item, params.item, n.item).sum()
+        + penalty(priors.user, user, n.user).sum()
+        + penalty(priors.item, item, n.item).sum()
     )
 
 
@@ -45,6 +55,7 @@ def batch_loss(
     priors: Priors,
     n_user: Float[AnyArray, " b"],
     n_item: Float[AnyArray, " b"],
+    means: Means | None = None,
 ) -> Float[Array, ""]:
     """`loss` a unit of weight, estimated from a random batch of ratings.
 
@@ -57,17 +68,30 @@ def batch_loss(
         priors: The priors.
         n_user: Total weight of the ratings of each rating's user.
         n_item: The same of its item.
+        means: Prior means of the tables' rows; else 0.
     """
     error = batch.rating - predict(params, kernel, batch.user, batch.item)
-    share = penalty(priors.user, params.user[batch.user], n_user) / jnp.maximum(n_user, 1e-9)
-    share += penalty(priors.item, params.item[batch.item], n_item) / jnp.maximum(n_item, 1e-9)
+    user, item = _away(params, means)
+    share = penalty(priors.user, user[batch.user], n_user) / jnp.maximum(n_user, 1e-9)
+    share += penalty(priors.item, item[batch.item], n_item) / jnp.maximum(n_item, 1e-9)
     total = jnp.sum(batch.weight)
     return jnp.sum(batch.weight * (error**2 + share)) / jnp.where(total > 0, total, 1)
 
 
 def penalty(prior: Prior, table: Table, n: Float[AnyArray, " rows"]) -> Float[Array, " rows"]:
-    """The prior's part of the objective, a row each; `n` is the total weight of the row's ratings."""
+    """The prior's part of the objective, a row each.
+
+    Args:
+        prior: The prior.
+        table: The rows, less their means.
+        n: Total weight of each row's ratings.
+    """
     return table.dot(table * prior.precision(n))
+
+
+def _away(params: Params, means: Means | None) -> tuple[Table, Table]:
+    """Each side's rows less their prior means."""
+    return (params.user, params.item) if means is None else (params.user - means.user, params.item - means.item)
 
 
 def rmse(params: Params, kernel: Kernel, ratings: Ratings, low: float, high: float) -> Float[Array, ""]:

@@ -13,7 +13,9 @@ from jaxmf.model.tables import Table
 
 @no_type_check
 class Prior(struct.PyTreeNode):
-    """bias_reg·b² + factor_reg·n^power·‖w‖² for a row of n ratings.
+    """bias_reg·(b − m_b)² + factor_reg·n^power·‖w − m_w‖² for a row of n ratings.
+
+    The mean (m_b, m_w) is 0, or what the row's features say: see `jaxmf.links`.
 
     With `power` 0 the penalty is a Gaussian prior's; with 1 it grows with the row's ratings, as in ALS-WR (Zhou et
     al. 2008): a penalty a rating. n is the total weight of the row's ratings.
@@ -22,11 +24,14 @@ class Prior(struct.PyTreeNode):
         bias_reg: Precision of the bias, in units of a rating's.
         factor_reg: Precision of each factor, likewise.
         power: How the factors' precision grows with n.
+        link_reg: Precision of a link's entries, as a multiple of `bias_reg` for the bias and of `factor_reg` for the
+            factors.
     """
 
     bias_reg: ScalarLike = 2.0
     factor_reg: ScalarLike = 0.1
     power: ScalarLike = 1.0
+    link_reg: ScalarLike = 20.0
 
     def precision(self, n: Float[AnyArray, " b"]) -> Table:
         """Λ's diagonal for rows with `n` ratings: (`b`,) and (`b`, 1). A row without ratings counts as one of one."""
@@ -34,6 +39,10 @@ class Prior(struct.PyTreeNode):
             jnp.broadcast_to(jnp.asarray(self.bias_reg, n.dtype), n.shape),
             (self.factor_reg * jnp.maximum(n, 1.0) ** self.power)[:, None],
         )
+
+    def link_precision(self) -> Table:
+        """Precision of a link's entries: a scalar for the bias, and one for the factors."""
+        return Table(self.link_reg * self.bias_reg, self.link_reg * self.factor_reg)
 
 
 class Priors(NamedTuple):
@@ -76,7 +85,7 @@ def check(prior: Prior | Priors) -> Priors:
     """
     priors = both_sides(prior)
     for side, one in zip(priors._fields, priors, strict=True):
-        for name in ("bias_reg", "factor_reg"):
+        for name in ("bias_reg", "factor_reg", "link_reg"):
             value = getattr(one, name)
             if not 0 < value < np.inf:
                 raise ValueError(

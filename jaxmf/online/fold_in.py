@@ -25,6 +25,7 @@ def fold_in_users(
     *,
     users: Int[AnyArray, " b"] | None = None,
     prior: Prior | Priors = DEFAULT,
+    means: Table | None = None,
 ) -> Params:
     """The model with the rows of `users` solved from their ratings, the items frozen.
 
@@ -39,9 +40,12 @@ def fold_in_users(
         users: Rows to solve; else those of every user in `ratings`. One of them without ratings (a removed user) gets
             the prior mean.
         prior: The prior of both sides, or one each; the one the model was trained with.
+        means: Prior means of all rows of `ratings`, where the model was trained with features of users:
+            `jaxmf.links.row_means(features, fit.links.user)`; else 0.
 
     Raises:
-        ValueError: If a rating is outside the kernel's scale, or points to an item that the model does not have.
+        ValueError: If a rating is outside the kernel's scale, or points to an item that the model does not have, or
+            the means are not of the ratings' rows.
 
     Example:
         >>> from jaxmf.model.kernels import Linear
@@ -54,11 +58,13 @@ def fold_in_users(
     check_fold_in(params, kernel, ratings)
     user_prior = check(prior).user
     users = np.unique(ratings.user) if users is None else np.unique(users)
-    table = resized(params.user, max(ratings.n_users, len(params.user)))
+    table = resized(params.user, ratings.n_users)
     check_rows(users, table, "user")
+    if means is not None and len(means) < ratings.n_users:
+        raise ValueError(f"means of {len(means)} rows for ratings of {ratings.n_users}: give a row each")
     for stack in blocks(ratings, users, ladder=True):
         for block in unstack(stack):
-            table = update(table, kernel, params.offset, params.item, block, user_prior)
+            table = update(table, kernel, params.offset, params.item, block, user_prior, means)
     return params.replace(user=table)
 
 
@@ -69,10 +75,12 @@ def fold_in_items(
     *,
     items: Int[AnyArray, " b"] | None = None,
     prior: Prior | Priors = DEFAULT,
+    means: Table | None = None,
 ) -> Params:
     """The model with the rows of `items` solved from their ratings, the users frozen; else as `fold_in_users`."""
     prior = both_sides(prior).transpose()
-    return fold_in_users(params.transpose(), kernel, ratings.transpose(), users=items, prior=prior).transpose()
+    flipped = fold_in_users(params.transpose(), kernel, ratings.transpose(), users=items, prior=prior, means=means)
+    return flipped.transpose()
 
 
 def fold_in(
@@ -158,7 +166,7 @@ def fold_in_user(
 
 def _with_rows(table: Table, size: int, rows: Int[AnyArray, " b"]) -> Table:
     """A copy of the table of at least `size` rows; those of `rows` that nobody has written are the prior mean."""
-    table = resized(table, max(size, len(table)))
+    table = resized(table, size)
     check_rows(np.asarray(rows), table, "touched")
     return table.put(rows, jax.tree.map(lambda x: jnp.where(jnp.isnan(x), 0.0, x), table[rows]))
 

@@ -49,7 +49,7 @@ def sgd_retrain(
     """
     check_fold_in(params, kernel, ratings)
     touched, count = np.unique(ratings.user, return_counts=True)
-    table = resized(params.user, max(ratings.n_users, len(params.user)))
+    table = resized(params.user, ratings.n_users)
     user_prior = check(prior).user
     width = 2 ** np.ceil(np.log2(count)).astype(int)
     for size in np.unique(width):  # profiles of like length together: a row takes as many steps as the longest

@@ -43,12 +43,22 @@ def solve_stacks(
 
 
 @partial(jax.jit, donate_argnums=0)
-def update(table: Table, kernel: Kernel, offset: Float[Array, ""], others: Table, block: Block, prior: Prior) -> Table:
+def update(
+    table: Table,
+    kernel: Kernel,
+    offset: Float[Array, ""],
+    others: Table,
+    block: Block,
+    prior: Prior,
+    means: Table | None = None,
+) -> Table:
     """The users' `table` with the block's rows solved and written in place: its buffers are given up.
 
     O(ratings of the block), whatever the size of the table. For items pass the items' table and the users as `others`.
+    `means` are the prior means of all rows of the table; else 0.
     """
-    return table.put(block.rows, solve_block(kernel, offset, others, block, prior))
+    mean = None if means is None else means[block.rows]
+    return table.put(block.rows, solve_block(kernel, offset, others, block, prior, mean))
 
 
 @partial(jax.jit, static_argnames=("steps", "cg_steps"))
@@ -58,13 +68,14 @@ def solve_block(
     others: Table,
     block: Block,
     prior: Prior,
+    mean: Table | None = None,
     *,
     steps: int = STEPS,
     cg_steps: int = CG_STEPS,
 ) -> Table:
-    """The block's rows under `prior`, from its mean: one compiled program a shape."""
+    """The block's rows under `prior`, from its `mean` (else 0), a row each: one compiled program a shape."""
     n = rows.row_weights(block)
-    mean = Table(jnp.zeros_like(n), jnp.zeros((len(n), others.rank)))
+    mean = Table(jnp.zeros_like(n), jnp.zeros((len(n), others.rank))) if mean is None else mean
     return rows.solve_rows(
         kernel, offset, mean, others, block, mean, prior.precision(n), steps=steps, cg_steps=cg_steps
     )
@@ -98,8 +109,8 @@ def fits(packed: Int[np.ndarray, " packed"], kernel: Kernel, others: Table) -> b
     n, slots = packed[0], len(packed) // 3
     if not n:
         return True
-    # As unsigned numbers rows below 0 are large; a NaN is neither above nor below anything; the bits of a finite weight
-    # of 0 or more, as a signed number, are between 0 and those of the largest float.
+    # As unsigned numbers rows below 0 are large, and so are the bits of a weight below 0 or not finite.
+    # A NaN is neither above nor below anything.
     known = packed.view(np.uint32)[1 : 1 + n].max() < len(others)
     rating, weight = packed.view(np.float32)[1 + slots : 1 + slots + n], packed[1 + 2 * slots : 1 + 2 * slots + n]
     rated = max(kernel.low, -LARGEST) <= rating.min() and rating.max() <= min(kernel.high, LARGEST)
@@ -118,13 +129,13 @@ def on_device(prior: Prior) -> Prior:
     Raises:
         ValueError: As `priors.check`.
     """
-    numbers = (prior.bias_reg, prior.factor_reg, prior.power)
+    numbers = (prior.bias_reg, prior.factor_reg, prior.power, prior.link_reg)
     return _placed(*numbers) if all(isinstance(number, float) for number in numbers) else prior
 
 
 def resized(table: Table, rows: int) -> Table:
-    """A copy of the table with rows of zeros, the prior mean, appended up to `rows` rows."""
-    return _padded(table, rows, 0.0)
+    """A copy of the table with rows of zeros, the prior mean, appended up to `rows` rows where it has fewer."""
+    return _padded(table, max(rows, len(table)), 0.0)
 
 
 def reserve(table: Table, rows: int) -> Table:

@@ -12,11 +12,13 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Key
 
+from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import Block, blocks
 from jaxmf.data.ratings import Ratings
-from jaxmf.model import params, rows
+from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
-from jaxmf.model.objective import Weights, loss, weights
+from jaxmf.model.links import Links
+from jaxmf.model.objective import Means, Weights, loss, weights
 from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
 from jaxmf.model.tables import Table
@@ -28,12 +30,13 @@ REMEDY = "raise `factor_reg`"
 
 @no_type_check
 class Histories(struct.PyTreeNode):
-    """The training ratings, and the same as stacks of blocks of either side."""
+    """The training ratings, the same as stacks of blocks of either side, and the features of either side's rows."""
 
     ratings: Ratings
     n: Weights
     user: tuple[Block, ...]
     item: tuple[Block, ...]
+    features: Sides
 
 
 @no_type_check
@@ -41,25 +44,27 @@ class State(struct.PyTreeNode):
     """What ALS carries from sweep to sweep."""
 
     params: Params
+    links: Links
 
 
-def histories(ratings: Ratings) -> Histories:
-    """Ratings on the host as what `step` takes."""
-    return Histories(ratings, weights(ratings), blocks(ratings), blocks(ratings.transpose()))
+def histories(ratings: Ratings, features: Sides = Sides()) -> Histories:
+    """Ratings and features on the host as what `step` takes."""
+    return Histories(ratings, weights(ratings), blocks(ratings), blocks(ratings.transpose()), features)
 
 
-def init(key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int) -> State:
-    """Factors N(0, 0.1²), biases 0, the offset where rows of zeros give the mean rating."""
+def init(key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int, features: Sides = Sides()) -> State:
+    """Factors N(0, 0.1²), biases and links 0, the offset where rows of zeros give the mean rating."""
     mean = float(np.average(ratings.rating, weights=ratings.weight))
-    return State(params.init(key, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean)))
+    start = params.init(key, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
+    return State(start, links.init(features, rank))
 
 
 def step(
     state: State, data: Histories, *, kernel: Kernel, prior: Prior | Priors, steps: int = 1, cg_steps: int = 3
 ) -> tuple[State, Info]:
-    """One sweep: all users with the items frozen, then all items with the users frozen.
+    """One sweep: all users and their link with the items frozen, then all items and theirs with the users frozen.
 
-    Neither half raises the objective, whatever the kernel and the number of steps. Info's `loss` is the objective
+    No part of it raises the objective, whatever the kernel and the number of steps. Info's `loss` is the objective
     after the sweep, a rating.
 
     Args:
@@ -72,27 +77,41 @@ def step(
     """
     priors = both_sides(prior)
     settings = {"steps": steps, "cg_steps": cg_steps}
-    model = state.params
-    model = model.replace(user=solve_side(kernel, model, data.user, priors.user, **settings))
-    model = model.replace(item=solve_side(kernel, model.transpose(), data.item, priors.item, **settings))
-    return State(model), {"loss": loss(model, kernel, data.ratings, priors, data.n) / data.n.user.sum()}
+    model, (features_user, features_item), n = state.params, data.features, data.n
+    mean = links.means(features_user, state.links.user, model.user)
+    model = model.replace(user=solve_side(kernel, model, data.user, priors.user, mean, **settings))
+    user = links.most_probable(features_user, model.user, priors.user, n.user, state.links.user)
+    mean = links.means(features_item, state.links.item, model.item)
+    model = model.replace(item=solve_side(kernel, model.transpose(), data.item, priors.item, mean, **settings))
+    item = links.most_probable(features_item, model.item, priors.item, n.item, state.links.item)
+    means = Means(links.means(features_user, user, model.user), links.means(features_item, item, model.item))
+    total = loss(model, kernel, data.ratings, priors, n, means)
+    total += links.penalty(user, priors.user.link_precision()) + links.penalty(item, priors.item.link_precision())
+    return State(model, Links(user, item)), {"loss": total / n.user.sum()}
 
 
 def solve_side(
-    kernel: Kernel, model: Params, stacks: tuple[Block, ...], prior: Prior, *, steps: int, cg_steps: int
+    kernel: Kernel,
+    model: Params,
+    stacks: tuple[Block, ...],
+    prior: Prior,
+    mean: Table | None = None,
+    *,
+    steps: int,
+    cg_steps: int,
 ) -> Table:
-    """The users' table solved with the items frozen, each row from where it is.
+    """The users' table solved with the items frozen, each row from where it is; `mean` is all rows' prior mean, else 0.
 
     For the items pass `model.transpose()` and their stacks.
     """
     table = model.user
+    means = jax.tree.map(jnp.zeros_like, table) if mean is None else mean
 
     def solve(block: Block) -> Table:
-        start = table[block.rows]
+        start, middle = table[block.rows], means[block.rows]
         precision = prior.precision(rows.row_weights(block))
-        zero = jax.tree.map(jnp.zeros_like, start)
         return rows.improve_rows(
-            kernel, model.offset, start, model.item, block, zero, precision, steps=steps, cg_steps=cg_steps
+            kernel, model.offset, start, model.item, block, middle, precision, steps=steps, cg_steps=cg_steps
         )
 
     for stack in stacks:
@@ -108,6 +127,7 @@ def fit(
     kernel: Kernel,
     rank: int = 32,
     prior: Prior | Priors = DEFAULT,
+    features: Sides = Sides(),
     epochs: int = 15,
     steps: int = 1,
     cg_steps: int = 3,
@@ -121,6 +141,7 @@ def fit(
         kernel: The kernel.
         rank: Number of factors.
         prior: The prior of both sides, or one each.
+        features: Features of either side's rows, whose link is found with the rest.
         epochs: Sweeps over both sides.
         steps: Gauss–Newton steps a row and sweep, for a kernel that is not linear.
         cg_steps: Conjugate-gradient steps in each.
@@ -138,6 +159,7 @@ def fit(
         True
     """
     loop.check(ratings, kernel, rank, epochs, watch)
+    check_rows(features, ratings.n_users, ratings.n_items)
     priors = check(prior)
 
     def epoch(state: State, data: tuple[Histories, Priors]) -> tuple[State, Info]:
@@ -145,8 +167,8 @@ def fit(
         return step(state, histories, kernel=kernel, prior=priors, steps=steps, cg_steps=cg_steps)
 
     state, log = loop.run(
-        init(key, ratings, kernel=kernel, rank=rank),
-        (jax.tree.map(jnp.asarray, histories(ratings)), priors),
+        init(key, ratings, kernel=kernel, rank=rank, features=features),
+        (jax.tree.map(jnp.asarray, histories(ratings, features)), priors),
         epoch,
         ratings=ratings,
         kernel=kernel,
@@ -154,4 +176,4 @@ def fit(
         watch=watch,
         remedy=REMEDY,
     )
-    return Fit(state.params, *log)
+    return Fit(state.params, *log, state.links)

@@ -8,15 +8,16 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
+from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel, Linear
 from jaxmf.model.params import Params, predict
 from jaxmf.model.posterior import Draw
 from jaxmf.training import als, loop
 from jaxmf.training.loop import Info, Watch
-from jaxmf.training.sampler import Data, Sides, State, implicit, init, step
+from jaxmf.training.sampler import Data, State, init, step
 
-__all__ = ["Chain", "Data", "GibbsFit", "Sides", "State", "fit", "implicit", "init", "step"]
+__all__ = ["Chain", "Data", "GibbsFit", "State", "fit", "init", "step"]
 
 
 @no_type_check
@@ -41,8 +42,8 @@ class Chain(struct.PyTreeNode):
 
     @property
     def params(self) -> Params:
-        """Rows of the first chain's last draw."""
-        return jax.tree.map(lambda x: x[0], self.state.draw.params)
+        """Rows of the last draw, with the chains' axis in front."""
+        return self.state.draw.params
 
 
 class GibbsFit(NamedTuple):
@@ -84,7 +85,7 @@ def fit(
         ratings: Training ratings, on the host.
         kernel: The kernel; for the linear one every row's draw is exact.
         rank: Number of factors.
-        sides: Features of either side; for SVD++ on both, `implicit(ratings)`.
+        sides: Features of either side; for SVD++ on both, `jaxmf.features.implicit_sides(ratings)`.
         sweeps: Sweeps of each chain.
         burn: Sweeps that are forgotten. The factors grow from nothing over the first hundred or so, and a mean that
             takes in this growth predicts better than one of the last sweeps alone (chosen on a validation part of
@@ -170,9 +171,7 @@ def _check(
             f"keep must be a multiple of the {chains} chains and at most their {chains * (sweeps - burn)} sweeps "
             f"after burn-in, got {keep}"
         )
-    for name, features, size in zip(Sides._fields, sides, (ratings.n_users, ratings.n_items), strict=True):
-        if features is not None and features.n_rows != size:
-            raise ValueError(f"the {name} features have {features.n_rows} rows, the ratings {size}: give a row each")
+    check_rows(sides, ratings.n_users, ratings.n_items)
     if watch.patience is not None:
         raise ValueError(f"patience={watch.patience}: a chain has no best sweep to stop at; set `sweeps` instead")
 
@@ -180,7 +179,8 @@ def _check(
 def _running_rmse(chain: Chain, kernel: Kernel, validation: Ratings, low: float, high: float) -> Float[Array, ""]:
     """RMSE of the running mean, and before the first sweep after burn-in of the first chain's last draw."""
     count = chain.sweep[0] - chain.burn
-    last = predict(chain.params, kernel, validation.user, validation.item)
+    first = jax.tree.map(lambda x: x[0], chain.params)
+    last = predict(first, kernel, validation.user, validation.item)
     predicted = jnp.where(count > 0, chain.total.mean(0) / jnp.maximum(count, 1), last)
     squares = (validation.rating - jnp.clip(predicted, low, high)) ** 2
     return jnp.sqrt(jnp.sum(validation.weight * squares) / jnp.sum(validation.weight))

@@ -45,8 +45,10 @@ def sample_link(key: Key[Array, ""], table: Table, side: Side, features: Feature
         return Table.of_matrix(normal * lax.rsqrt(precision))
 
     rest = Table.of_matrix(table.matrix() - _row(side.mean)) + noise(key_rows, table)
-    prior_noise = links.scaled(noise(key_link, side.link), jnp.sqrt(side.link_precision))
-    link = links.solve_link(features, rest, prior_noise, side.link_precision, side.link, steps=LINK_STEPS)
+    # In units of the rows' precision, a column each.
+    one, ridge = Table(jnp.ones(len(table)), jnp.ones((len(table), 1))), side.link_precision
+    prior_noise = jax.tree.map(lambda x: jnp.sqrt(ridge) * x, noise(key_link, side.link))
+    link = links.solve_link(features, rest, one, Table(ridge, ridge), side.link, steps=LINK_STEPS, noise=prior_noise)
     rate = 1 + jnp.sum(precision * link.matrix() ** 2) / 2
     entries = link.matrix().size
     return side.replace(link=link, link_precision=half_squares(key_precision, jnp.ones(2 + entries), rate) / rate)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
@@ -15,6 +14,7 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import objective
 from jaxmf.model.kernels import Kernel, check_ratings
+from jaxmf.model.links import Links
 from jaxmf.model.params import Params
 
 
@@ -49,15 +49,17 @@ class Fit(NamedTuple):
 
     Attributes:
         params: The fitted model: the last epoch's, or the best one's under early stopping.
-        history: As in `Log`, and so are the rest.
+        history: As in `Log`, and so are the next two.
         seconds: Wall time of training, compilation apart.
         compile_seconds: Wall time of tracing and compiling.
+        links: What features say of a row, where the model was fitted with features.
     """
 
     params: Params
     history: dict[str, np.ndarray]
     seconds: float
     compile_seconds: float
+    links: Links
 
 
 class Watch(NamedTuple):
@@ -67,7 +69,8 @@ class Watch(NamedTuple):
         validation: Ratings whose RMSE is reported each epoch (predictions clipped to the training ratings' range).
         patience: Stop after this many epochs without a better validation RMSE and return the best epoch's model.
         progress: Show a progress bar, where standard error is a terminal.
-        callback: Called with (epoch, numbers of that epoch, params) after every epoch.
+        callback: Called with (epoch, numbers of that epoch, params) after every epoch. Gibbs sampling's params have an
+            axis of chains in front.
     """
 
     validation: Ratings | None = None
@@ -125,7 +128,7 @@ def run(
         rmse: RMSE of a state's predictions on the validation part; else that of its `params`.
 
     Returns:
-        The last state, with the best epoch's `params` under early stopping, and the log.
+        The last state, or the best epoch's under early stopping, and the log.
 
     Raises:
         ValueError: If the loss stops being finite.
@@ -148,7 +151,7 @@ def run(
     program = jax.jit(several, donate_argnums=0).lower(state, data, watch.validation).compile()
     compiled = time.perf_counter()
     history: list[dict[str, np.ndarray]] = []
-    best, best_params, since = np.inf, None, 0
+    best, best_state, since = np.inf, None, 0
     for at in tqdm(range(0, epochs, size), disable=None if watch.progress else True, unit="epoch", leave=False):
         state, info = program(state, data, watch.validation)
         info = {name: np.asarray(value) for name, value in info.items()}
@@ -161,9 +164,9 @@ def run(
         if watch.patience is not None:
             since += 1
             if info["rmse"][0] < best:
-                best, best_params, since = info["rmse"][0], jax.tree.map(jnp.copy, state.params), 0
+                best, best_state, since = info["rmse"][0], jax.tree.map(lambda x: x.copy(), state), 0
             if since >= watch.patience:
                 break
-    state = jax.block_until_ready(state if best_params is None else state.replace(params=best_params))
+    state = jax.block_until_ready(state if best_state is None else best_state)
     history_of = {name: np.concatenate([info[name] for info in history]) for name in history[0]}
     return state, Log(history_of, time.perf_counter() - compiled, compiled - start)

@@ -11,8 +11,9 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
-from jaxmf.model import params
+from jaxmf.model import links, params
 from jaxmf.model.kernels import Logistic
 from jaxmf.model.params import Params, predict
 from jaxmf.training import loop
@@ -77,7 +78,7 @@ def fit(
         return state, {"loss": losses.mean()} | norms
 
     state, log = loop.run(
-        State(start, optimizer.init(start), key),
+        State(start, optimizer.init(start), key, links.init(Sides(), rank)),
         jax.tree.map(jnp.asarray, ratings),
         epoch,
         ratings=ratings,
@@ -86,4 +87,4 @@ def fit(
         watch=watch,
         remedy="lower the learning rate or alpha",
     )
-    return Fit(state.params, *log)
+    return Fit(state.params, *log, state.links)

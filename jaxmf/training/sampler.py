@@ -6,7 +6,7 @@ of their normal–Wishart, as in libFM and myFM: it needs no inverse of a matrix
 until they are uncorrelated. Prior means from features after Simm et al. (2017, Macau).
 """
 
-from typing import NamedTuple, no_type_check
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from jaxmf.data.features import Features
-from jaxmf.data.features import implicit as feedback
+from jaxmf.data.features import Features, Sides
 from jaxmf.data.histories import Block
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params, rows
@@ -51,18 +50,6 @@ class Data(struct.PyTreeNode):
     histories: als.Histories
     user: Features | None
     item: Features | None
-
-
-class Sides(NamedTuple):
-    """Features of either side, where there are any."""
-
-    user: Features | None = None
-    item: Features | None = None
-
-
-def implicit(ratings: Ratings) -> Sides:
-    """Implicit feedback on both sides: SVD++, and SVD++ flipped."""
-    return Sides(feedback(ratings), feedback(ratings.transpose()))
 
 
 def init(key: Key[Array, ""], ratings: Ratings, sides: Sides, *, kernel: Kernel, rank: int) -> State:

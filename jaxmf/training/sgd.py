@@ -12,10 +12,12 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.ratings import Ratings
-from jaxmf.model import objective, params
+from jaxmf.model import links, objective, params
 from jaxmf.model.kernels import Kernel
-from jaxmf.model.objective import Weights
+from jaxmf.model.links import Links
+from jaxmf.model.objective import Means, Weights
 from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
 from jaxmf.model.tables import Table
@@ -32,6 +34,7 @@ class State(struct.PyTreeNode):
     params: Params
     optimizer: optax.OptState
     key: Key[Array, ""]
+    links: Links
 
 
 def default_optimizer(
@@ -42,16 +45,22 @@ def default_optimizer(
 
 
 def init(
-    key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int, optimizer: optax.GradientTransformation
+    key: Key[Array, ""],
+    ratings: Ratings,
+    *,
+    kernel: Kernel,
+    rank: int,
+    optimizer: optax.GradientTransformation,
+    features: Sides = Sides(),
 ) -> State:
-    """Factors N(0, 0.1²), 0 in rows without ratings, biases 0, the offset where rows of zeros give the mean rating."""
+    """Factors N(0, 0.1²), 0 in rows without ratings; biases and links 0; the offset where zeros give the mean."""
     key, key_init = jax.random.split(key)
     mean = float(np.average(ratings.rating, weights=ratings.weight))
     start = params.init(key_init, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
     n = objective.weights(ratings)
     # No step touches a row without ratings: it is its prior mean from the start.
     start = start.replace(user=start.user.scale(jnp.sign(n.user)), item=start.item.scale(jnp.sign(n.item)))
-    return State(start, optimizer.init((start.user, start.item)), key)
+    return State(start, optimizer.init((start.user, start.item)), key, links.init(features, rank))
 
 
 def step(
@@ -62,6 +71,7 @@ def step(
     kernel: Kernel,
     prior: Prior | Priors,
     optimizer: optax.GradientTransformation,
+    means: Means | None = None,
 ) -> tuple[State, Info]:
     """One update of the rows that the batch touches, and of the optimizer's state of those rows, and of no other.
 
@@ -75,12 +85,14 @@ def step(
         kernel: The kernel.
         prior: The prior of both sides, or one each.
         optimizer: An Optax optimizer whose update of a row looks at no other row.
+        means: Prior means of the tables' rows; else 0.
     """
     size = batch.user.shape[0]
     users, user = jnp.unique(batch.user, return_inverse=True, size=size, fill_value=len(state.params.user))
     items, item = jnp.unique(batch.item, return_inverse=True, size=size, fill_value=len(state.params.item))
     local = batch.replace(user=user, item=item)
     priors = both_sides(prior)
+    near = None if means is None else Means(means.user[users], means.item[items])
     tables = (state.params.user, state.params.item)
     rows = (Table(users, users), Table(items, items))
     # Leaves that belong to no row, such as Adam's step count, are addressed whole.
@@ -90,7 +102,7 @@ def step(
 
     def loss(small: tuple[Table, Table]) -> Float[Array, ""]:
         model = Params(*small, state.params.offset)
-        return objective.batch_loss(model, kernel, local, priors, n.user[batch.user], n.item[batch.item])
+        return objective.batch_loss(model, kernel, local, priors, n.user[batch.user], n.item[batch.item], near)
 
     def gather(rows: Int[Array, " b"] | EllipsisType, leaf: Array) -> Array:
         return leaf[rows]
@@ -121,6 +133,28 @@ def shuffled(key: Key[Array, ""], ratings: Ratings, batch_size: int) -> Ratings:
     return batches.replace(weight=jnp.where(real, batches.weight, 0))
 
 
+def linked(state: State, features: Sides, n: Weights, priors: Priors) -> tuple[State, Means | None]:
+    """The state with the links found anew from the rows, and the means that they give, where there are features.
+
+    A row without ratings is its prior mean.
+    """
+    if features == Sides():
+        return state, None
+    model, old = state.params, state.links
+    new = Links(
+        links.most_probable(features.user, model.user, priors.user, n.user, old.user),
+        links.most_probable(features.item, model.item, priors.item, n.item, old.item),
+    )
+    means = Means(links.means(features.user, new.user, model.user), links.means(features.item, new.item, model.item))
+    model = model.replace(user=_rated(model.user, n.user, means.user), item=_rated(model.item, n.item, means.item))
+    return state.replace(params=model, links=new), means
+
+
+def _rated(table: Table, n: Float[Array, " rows"], mean: Table) -> Table:
+    """The table's rows where they have ratings, else those of `mean`."""
+    return Table(jnp.where(n > 0, table.bias, mean.bias), jnp.where(n[:, None] > 0, table.factors, mean.factors))
+
+
 def fit(
     key: Key[Array, ""],
     ratings: Ratings,
@@ -128,6 +162,7 @@ def fit(
     kernel: Kernel,
     rank: int = 32,
     prior: Prior | Priors = DEFAULT,
+    features: Sides = Sides(),
     epochs: int = 20,
     batch_size: int = 1024,
     optimizer: optax.GradientTransformation | None = None,
@@ -141,6 +176,7 @@ def fit(
         kernel: The kernel.
         rank: Number of factors.
         prior: The prior of both sides, or one each.
+        features: Features of either side's rows, whose link is found from the rows before every epoch and at the end.
         epochs: Passes over the ratings.
         batch_size: Ratings a step.
         optimizer: Any row-wise Optax optimizer, schedules included; else `default_optimizer`.
@@ -151,7 +187,8 @@ def fit(
 
     Example:
         >>> from jaxmf.model.kernels import Logistic
-        >>> from jaxmf.data.ratings import Ratings
+        >>> from jaxmf.data.features import Sides, check_rows
+    from jaxmf.data.ratings import Ratings
         >>> user, item = np.divmod(np.arange(12), 4)
         >>> ratings = Ratings(user, item, 1.0 + (user + item) % 5, np.ones(12), n_users=3, n_items=4)
         >>> result = fit(jax.random.key(0), ratings, kernel=Logistic(1.0, 5.0), rank=2, epochs=30)
@@ -161,21 +198,23 @@ def fit(
     loop.check(ratings, kernel, rank, epochs, watch)
     if not batch_size >= 1:
         raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    check_rows(features, ratings.n_users, ratings.n_items)
     priors = check(prior)
     batch_size = min(batch_size, len(ratings))
     optimizer = optimizer or default_optimizer(epochs, len(ratings), batch_size)
-    state = init(key, ratings, kernel=kernel, rank=rank, optimizer=optimizer)
+    state = init(key, ratings, kernel=kernel, rank=rank, optimizer=optimizer, features=features)
 
-    def epoch(state: State, data: tuple[Ratings, Weights, Priors]) -> tuple[State, Info]:
-        ratings, n, priors = data
+    def epoch(state: State, data: tuple[Ratings, Weights, Priors, Sides]) -> tuple[State, Info]:
+        ratings, n, priors, features = data
         key, key_order = jax.random.split(state.key)
+        state, means = linked(state.replace(key=key), features, n, priors)
 
         def one(state: State, batch: Ratings) -> tuple[State, Info]:
-            return step(state, batch, n, kernel=kernel, prior=priors, optimizer=optimizer)
+            return step(state, batch, n, kernel=kernel, prior=priors, optimizer=optimizer, means=means)
 
-        state, info = lax.scan(one, state.replace(key=key), shuffled(key_order, ratings, batch_size))
-        return state, {"loss": info["loss"].mean()}
+        state, info = lax.scan(one, state, shuffled(key_order, ratings, batch_size))
+        return linked(state, features, n, priors)[0], {"loss": info["loss"].mean()}
 
-    data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors)
+    data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors, jax.tree.map(jnp.asarray, features))
     state, log = loop.run(state, data, epoch, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)
-    return Fit(state.params, *log)
+    return Fit(state.params, *log, state.links)

@@ -2,7 +2,7 @@
 
 from jaxmf.baselines import surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
-from jaxmf.evaluation import metrics
+from jaxmf.evaluation import convergence, metrics
 from jaxmf.model import kernels, links, objective, params, priors, rows, tables
 from jaxmf.online import asking, drift, fold_in, posterior, update
 from jaxmf.training import als, gibbs, loop, notebook, sgd
@@ -14,6 +14,7 @@ __all__ = [
     "als",
     "asking",
     "changes",
+    "convergence",
     "datasets",
     "drift",
     "features",

@@ -124,7 +124,8 @@ def test_solve_link_is_ridge_regression(ratings):
     x, noise = rng.normal(size=(30, 3)), rng.normal(size=(40, 3))
     expected = np.linalg.solve(matrix.T @ matrix + 0.7 * np.eye(40), matrix.T @ x + noise)
     start = table(rng.normal(size=(40, 3)))
-    found = links.solve_link(features, table(x), table(noise), jnp.float32(0.7), start, steps=80)
+    one, ridge = Table(jnp.ones(30), jnp.ones((30, 1))), Table(jnp.float32(0.7), jnp.float32(0.7))
+    found = links.solve_link(features, table(x), one, ridge, start, steps=80, noise=table(noise))
     np.testing.assert_allclose(flat(found), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -169,7 +170,7 @@ def test_the_sampler_finds_the_structure_and_the_noise(fitted):
 
 def test_kept_draws_are_the_chain_s(fitted):
     _, result, *_ = fitted
-    noise, kept = result.history["noise"], np.asarray(result.posterior.noise)
+    noise, kept = result.history["noise"][:, 0], np.asarray(result.posterior.noise)
     np.testing.assert_allclose(kept, noise[60 + 2 * np.arange(50) + 1])
 
 
@@ -242,11 +243,72 @@ def test_a_seed_gives_the_same_chain(ratings):
     assert (flat(one.params.user) != flat(other.params.user)).any()
 
 
+def test_what_is_predicted_is_never_looked_at(ratings):
+    """Other validation ratings, the same chain and the same predictions of them."""
+    split = splits.k_fold(len(ratings))[0]
+    train, test = ratings.take(split.train), ratings.take(split.test)
+    other = test.replace(rating=np.full_like(test.rating, 0.5))
+    settings = {"rank": 2, "sides": jaxmf.features.implicit_sides(train), "sweeps": 12, "burn": 2, "keep": 4}
+    one, two = (gibbs.fit(KEY, train, **settings, watch=jaxmf.Watch(validation=hidden)) for hidden in (test, other))
+    np.testing.assert_array_equal(one.predicted, two.predicted)
+
+
+@pytest.fixture(scope="module")
+def chains():
+    """Two chains, and a few pairs to predict."""
+    ratings = random_ratings(np.random.default_rng(3), n_users=60, n_items=50, n=1500)
+    fit = gibbs.fit(
+        KEY, ratings, rank=3, sweeps=200, burn=100, keep=100, chains=2, watch=jaxmf.Watch(validation=ratings)
+    )
+    return fit, np.arange(30), np.arange(30)
+
+
+def test_chains_agree_and_what_disagrees_is_seen(chains):
+    fit, user, item = chains
+    assert fit.history["noise"].shape == (200, 2)
+    assert (fit.history["noise"][-1, 0] != fit.history["noise"][-1, 1]).all()
+    found = jaxmf.convergence.convergence(fit, Linear(), user, item)
+    assert (found.r_hat[:2] < 1.1).all()
+    assert (found.ess > 4).all()
+    far = fit._replace(posterior=fit.posterior.replace(noise=fit.posterior.noise.at[:50].multiply(3)))
+    assert jaxmf.convergence.convergence(far, Linear(), user, item).r_hat["noise precision"] > 1.5
+
+
+def test_one_chain_cannot_disagree(fitted):
+    _, result, *_ = fitted
+    with pytest.raises(ValueError, match="50 draws of 1 chains: agreement needs two chains or more"):
+        jaxmf.convergence.convergence(result, Linear(), np.arange(3), np.arange(3))
+
+
+def test_predictions_are_means_over_all_chains(chains):
+    fit, *_ = chains
+    ratings = random_ratings(np.random.default_rng(3), n_users=60, n_items=50, n=1500)
+    kept = online.predictive(fit.posterior, Linear(), ratings.user, ratings.item).mean
+    np.testing.assert_allclose(fit.predicted, kept, atol=0.3)
+    assert np.abs(fit.predicted - np.asarray(kept)).mean() < 0.05
+
+
+def test_mirrored_draws_stay_draws_and_their_mean_is_the_posterior_s(chains):
+    """Against equal draws of the items a pair's mean is the row's posterior mean, up to the steps of the solve."""
+    fit, *_ = chains
+    one = jax.tree.map(lambda x: jnp.repeat(x[:1], 20, 0), fit.posterior)
+    item, rating = np.array([3, 8, 20]), np.array([4.0, 2.0, 3.5])
+    drawn = flat(online.fold_in_user(KEY, one, Linear(), item, rating).params.user)[:, 0]
+    means = (drawn[::2] + drawn[1::2]) / 2
+    np.testing.assert_allclose(means, np.broadcast_to(means[0], means.shape), atol=1e-3)
+    assert drawn[::2].std(0).min() > 0.02
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"burn": 10}, "burn must be between 0 and the 10 sweeps, got 10"),
-        ({"burn": 2, "keep": 9}, "keep must be between 1 and the 8 sweeps after burn-in, got 9"),
+        (
+            {"burn": 2, "keep": 9},
+            "a multiple of the 1 chains and at most their 8 sweeps after burn-in, got 9",
+        ),
+        ({"burn": 2, "keep": 3, "chains": 2}, "keep must be a multiple of the 2 chains"),
+        ({"burn": 2, "chains": 0}, "chains must be 1 or more, got 0"),
         ({"rank": 0}, "rank must be 1 or more"),
         ({"kernel": Logistic(2.0, 3.0)}, "outside the kernel's scale"),
     ],

@@ -181,6 +181,6 @@ def _running_rmse(chain: Chain, kernel: Kernel, validation: Ratings, low: float,
     count = chain.sweep[0] - chain.burn
     first = jax.tree.map(lambda x: x[0], chain.params)
     last = predict(first, kernel, validation.user, validation.item)
-    predicted = jnp.where(count > 0, chain.total.mean(0) / jnp.maximum(count, 1), last)
+    predicted = jnp.where(count > 0, chain.total.mean(0) / jnp.maximum(count, 1).astype(jnp.float32), last)
     squares = (validation.rating - jnp.clip(predicted, low, high)) ** 2
     return jnp.sqrt(jnp.sum(validation.weight * squares) / jnp.sum(validation.weight))

@@ -160,7 +160,7 @@ def run(
             bad = at + int((~np.isfinite(info["loss"])).argmax()) + 1
             raise ValueError(f"the loss is {info['loss'][bad - at - 1]} after epoch {bad}: {remedy}")
         if watch.callback is not None:
-            watch.callback(at + 1, {name: float(value[0]) for name, value in info.items()}, state.params)
+            watch.callback(at + 1, {name: float(np.mean(value[0])) for name, value in info.items()}, state.params)
         if watch.patience is not None:
             since += 1
             if info["rmse"][0] < best:

@@ -5,6 +5,7 @@ from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import metrics
 from jaxmf.model import kernels, objective, params, priors, rows, tables
 from jaxmf.online import asking, drift, fold_in, posterior, update
+from jaxmf.serving import explain, neighbours, recommend
 from jaxmf.training import als, gibbs, loop, notebook, sgd
 from jaxmf.training.loop import Fit, Watch
 
@@ -16,6 +17,7 @@ __all__ = [
     "changes",
     "datasets",
     "drift",
+    "explain",
     "features",
     "fold_in",
     "gibbs",
@@ -23,12 +25,14 @@ __all__ = [
     "kernels",
     "loop",
     "metrics",
+    "neighbours",
     "notebook",
     "objective",
     "params",
     "posterior",
     "priors",
     "ratings",
+    "recommend",
     "rows",
     "sgd",
     "splits",

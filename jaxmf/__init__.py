@@ -2,7 +2,7 @@
 
 from jaxmf.baselines import surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
-from jaxmf.evaluation import metrics
+from jaxmf.evaluation import metrics, ranking
 from jaxmf.model import kernels, objective, params, priors, rows, tables
 from jaxmf.online import asking, drift, fold_in, posterior, update
 from jaxmf.serving import explain, neighbours, recommend
@@ -31,6 +31,7 @@ __all__ = [
     "params",
     "posterior",
     "priors",
+    "ranking",
     "ratings",
     "recommend",
     "rows",

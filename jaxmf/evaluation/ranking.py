@@ -208,8 +208,8 @@ def _relevant(held_out: Ratings, threshold: ScalarLike, size: int) -> tuple[np.n
     """Relevant items by user, ascending, each once, and where each user's begin."""
     user, item, rating, weight = map(np.asarray, (held_out.user, held_out.item, held_out.rating, held_out.weight))
     kept = (rating >= threshold) & (weight > 0)
-    pair = np.unique(user[kept].astype(np.int64) * held_out.n_items + item[kept])
-    user, item = np.divmod(pair, held_out.n_items)
+    pair = np.sort(user[kept].astype(np.int64) * held_out.n_items + item[kept])
+    user, item = np.divmod(pair[np.diff(pair, prepend=-1) > 0], held_out.n_items)
     return item.astype(np.int32), np.searchsorted(user, np.arange(size)).astype(np.int32)
 
 

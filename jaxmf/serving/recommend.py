@@ -61,9 +61,7 @@ def top_n(
     size = top.block_size(len(kept))
     items = _padded(params.item[kept], size)
     if _by_product(params, kernel):
-        query = Table(jnp.ones_like(params.user.bias), params.user.factors).matrix()
-        score, rate = Partial(_products, query), partial(_rated, kernel, params)
-        scored = items.matrix()
+        score, rate, scored = Partial(_products, params.user), partial(_rated, kernel, params), items.matrix()
     else:
         score, rate, scored = Partial(_ratings, kernel, params.user, params.offset), _as_scored, items
     blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), scored)
@@ -117,8 +115,10 @@ def _by_product(params: Params, kernel: Kernel) -> bool:
     return isinstance(kernel, Linear | Logistic)
 
 
-def _products(query: Float[Array, "users c"], rows: Int[Array, " b"], items: Float[Array, "size c"]) -> Array:
-    return query[rows] @ items.T
+def _products(users: Table, rows: Int[Array, " b"], items: Float[Array, "size c"]) -> Array:
+    """w·h + bᵢ as one matrix product; `items` are (bᵢ, h)."""
+    factors = users.factors[rows]
+    return Table(jnp.ones_like(factors[:, 0]), factors).matrix() @ items.T
 
 
 def _ratings(kernel: Kernel, users: Table, offset: ScalarLike, rows: Int[Array, " b"], items: Table) -> Array:
@@ -195,7 +195,7 @@ def _checked(
         raise ValueError(f"n must be 1 or more, got {n}: it is the number of items a user is shown")
     users = np.asarray(users)
     check_rows(users, params.user, "user")
-    unwritten = np.isnan(np.asarray(params.user.bias))[users]
+    unwritten = np.isnan(np.asarray(params.user.bias)[users])
     if unwritten.any():
         raise ValueError(f"user row {users[unwritten.argmax()]} is reserved and not written: fold the user in first")
     kept = ~np.isnan(np.asarray(params.item.bias))

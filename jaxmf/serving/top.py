@@ -117,9 +117,11 @@ def user_blocks(
         position: Position of each item row among the items that are scored; past their end where it is none of them.
     """
     b = min(USERS, _power(len(users)))
-    order = np.argsort(seen.user, kind="stable")
-    items = position[seen.item[order]]
-    count = np.bincount(seen.user, minlength=int(users.max(initial=0)) + 1)
+    asked = np.zeros(max(seen.n_users, int(users.max(initial=0)) + 1), bool)
+    asked[users] = True
+    theirs = np.flatnonzero(asked[seen.user])
+    items = position[seen.item[theirs[np.argsort(seen.user[theirs], kind="stable")]]]
+    count = np.bincount(seen.user[theirs], minlength=len(asked))
     first = np.cumsum(count) - count
     most = np.add.reduceat(count[users], np.arange(0, len(users), b)).max(initial=0) if len(users) else 0
     room = _power(int(most))

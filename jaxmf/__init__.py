@@ -2,9 +2,10 @@
 
 from jaxmf.baselines import surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
-from jaxmf.evaluation import convergence, metrics
+from jaxmf.evaluation import convergence, metrics, ranking
 from jaxmf.model import kernels, links, objective, params, priors, rows, tables
 from jaxmf.online import asking, drift, fold_in, posterior, update
+from jaxmf.serving import explain, neighbours, recommend
 from jaxmf.training import als, gibbs, loop, notebook, sgd
 from jaxmf.training.loop import Fit, Watch
 
@@ -17,6 +18,7 @@ __all__ = [
     "convergence",
     "datasets",
     "drift",
+    "explain",
     "features",
     "fold_in",
     "gibbs",
@@ -25,12 +27,15 @@ __all__ = [
     "links",
     "loop",
     "metrics",
+    "neighbours",
     "notebook",
     "objective",
     "params",
     "posterior",
     "priors",
+    "ranking",
     "ratings",
+    "recommend",
     "rows",
     "sgd",
     "splits",

@@ -25,6 +25,7 @@ MEASUREMENTS = {
     "fold_in_by_ratings": "fold_in_by_ratings",
     "train": "train_to_rmse",
     "sgd_step": "sgd_step_by_users",
+    "recommend": "recommend",
     "threads": "threads",
 }
 """What is measured, and its name in the results."""
@@ -44,7 +45,7 @@ PEERS = (
     Library("cmfrec", "peers.cmfrec", ("fold_in_single", "fold_in_batch", "train")),
     Library("matrix-factorization", "peers.kernelmf", ("fold_in_single", "train")),
     Library("lenskit", "peers.lenskit", ("fold_in_single", "train")),
-    Library("implicit", "peers.implicit", ("fold_in_single",)),
+    Library("implicit", "peers.implicit", ("fold_in_single", "recommend")),
     Library("scikit-surprise", "peers.surprise", ("train",)),
     Library("cornac", "peers.cornac", ("train",)),
     Library("myfm", "peers.myfm", ("train",)),

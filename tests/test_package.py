@@ -85,6 +85,12 @@ def test_fold_in_timing_of_a_posterior(tmp_path, csv):
     assert result["rmse"]["sgd_retrain"] is None
 
 
+def test_benchmark_of_recommending(tmp_path, csv):
+    result = run(tmp_path, "benchmark", "--data", csv, "--only", "recommend", "--quick", "--no-peers", "--rounds", "1")
+    assert set(result["recommend"]["jaxmf, linear"]) == {"seconds", "peak_gb"}
+    assert "recommending, peak memory, GB" in result["targets"]
+
+
 def test_weighted_rating(tmp_path):
     result = run(tmp_path, "weighted_rating", "--n", "3")
     assert {"C", "m", "qualified", "top"} == set(result)

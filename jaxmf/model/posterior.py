@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
@@ -85,6 +85,12 @@ def ratings_of_draws(
 ) -> Float[Array, "s n"]:
     """Predicted ratings of the pairs (user, item) under each draw: for quantiles, and for Thompson sampling."""
     return lax.map(lambda params: predict(params, kernel, user, item), posterior.params)
+
+
+def pick(key: Key[Array, ""], posterior: Draw) -> Params:
+    """The model of one draw, picked at random: what Thompson sampling acts on."""
+    at = jax.random.randint(key, (), 0, posterior.noise.shape[0])
+    return jax.tree.map(lambda x: x[at], posterior.params)
 
 
 @jax.jit

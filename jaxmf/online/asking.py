@@ -6,7 +6,8 @@ from jaxtyping import Array, Float, Int, Key, ScalarLike
 
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
-from jaxmf.model.posterior import Draw, predictive, ratings_of_draws
+from jaxmf.model.params import predict
+from jaxmf.model.posterior import Draw, pick, predictive, ratings_of_draws
 
 
 def upper_bound(
@@ -29,9 +30,7 @@ def thompson(
     key: Key[Array, ""], posterior: Draw, kernel: Kernel, user: ScalarLike, item: Int[AnyArray, " n"]
 ) -> Float[Array, " n"]:
     """Scores of items for one user under one draw of the model, picked at random (Thompson sampling)."""
-    at = jax.random.randint(key, (), 0, posterior.noise.shape[0])
-    one = jax.tree.map(lambda x: x[at][None], posterior)
-    return ratings_of_draws(one, kernel, jnp.full(len(item), user), item)[0]
+    return predict(pick(key, posterior), kernel, jnp.full(len(item), user), item)
 
 
 @jax.jit

@@ -16,7 +16,7 @@ from jaxmf.model import links, rows
 from jaxmf.model.equations import by_row
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import check_rows
-from jaxmf.model.posterior import Draw, Predictive, predictive, ratings_of_draws
+from jaxmf.model.posterior import Draw, Predictive, pick, predictive, ratings_of_draws
 from jaxmf.model.tables import Table
 from jaxmf.online.update import resized, unstack
 
@@ -27,6 +27,7 @@ __all__ = [
     "fold_in_items",
     "fold_in_user",
     "fold_in_users",
+    "pick",
     "predictive",
     "ratings_of_draws",
     "thin",

@@ -209,6 +209,20 @@ def threads(task: Task) -> Rounds:
     return {"jaxmf": turn}
 
 
+def recommend(task: Task) -> Rounds:
+    """The best 10 unseen items of every user; compilation is not counted."""
+    known = task.catalogue()
+    users, items = (jaxmf.tables.Table(jnp.zeros(len(x)), jnp.asarray(x)) for x in (known.users, known.items))
+    params, kernel = Params(users, items, jnp.float32(0)), jaxmf.kernels.Linear()
+    seen = many(known.seen, np.ones_like(known.seen), len(known.items))
+
+    def call() -> object:
+        return jaxmf.recommend.top_n(params, kernel, np.arange(len(users)), seen=seen)
+
+    call()
+    return {"jaxmf, linear": lambda: task.timed(call)}
+
+
 def kernels(task: Task) -> dict[str, Kernel]:
     """The kernels that are measured."""
     return {name: jaxmf.kernels.for_range(task.low, task.high, name) for name in KERNELS}

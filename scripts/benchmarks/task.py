@@ -1,7 +1,9 @@
 """What every system is given, and how its answers are timed and judged. Needs NumPy alone."""
 
 import dataclasses
+import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,14 @@ Score = dict[str, float]
 Round = Callable[[], float | Score]
 """One turn of a system: measures once and returns the number, or several by name."""
 Rounds = dict[str, Round]
+
+
+class Catalogue(NamedTuple):
+    """Factors of many users and items, and the items that each user has seen."""
+
+    users: np.ndarray
+    items: np.ndarray
+    seen: np.ndarray
 
 
 class Triples(NamedTuple):
@@ -83,6 +93,20 @@ class Task:
         """Items and ratings of one of 256 new users, so that no call repeats the one before."""
         at %= min(256, len(self.new_item))
         return self.new_item[at, : self.profile], self.new_rating[at, : self.profile]
+
+    def catalogue(self) -> Catalogue:
+        """100,000 users and 50,000 items, 20 of them seen by each user."""
+        rng, users, items = np.random.default_rng(0), self.size(100_000), self.size(50_000)
+        of_users, of_items = (0.3 * rng.standard_normal((rows, self.rank), np.float32) for rows in (users, items))
+        return Catalogue(of_users, of_items, rng.integers(0, items, (users, 20), np.int32))
+
+    def timed(self, call: Callable[[], object]) -> Score:
+        """Seconds of a call, and the most memory that the process has had so far, in GB."""
+        start = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - start
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+        return {"seconds": seconds, "peak_gb": kilobytes * 1024 / 1e9}
 
     def epochs(self, count: int) -> int:
         """`count`, or few where all is tiny."""

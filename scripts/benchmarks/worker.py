@@ -12,14 +12,15 @@ from pathlib import Path
 
 from benchmarks.task import Rounds, Task
 
-ONE_CORE = ("fold_in_single", "fold_in_single_by_users")
-"""Measurements of one request at a time, each system on one core: a request that wakes another core waits for it."""
+CORES = {"fold_in_single": 1, "fold_in_single_by_users": 1, "recommend": 2}
+"""Cores that every system has for a measurement; else all. One for one request at a time: a request that wakes another
+core waits for it."""
 
 
 def main(module: str, measurement: str, path: str) -> None:
     """Set up once, then measure whenever asked to."""
-    if measurement in ONE_CORE and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if measurement in CORES and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-CORES[measurement] :])
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print is no answer
 

@@ -1,0 +1,1 @@
+"""What a fitted model is asked for: recommendations, neighbours, explanations, vectors for an index."""

@@ -1,0 +1,108 @@
+"""Which items or users are alike, and vectors for an index that finds them without looking at all of them."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
+
+from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.model.kernels import RBF, Kernel, Linear, Logistic, Polynomial
+from jaxmf.model.params import Params
+from jaxmf.model.tables import Table
+from jaxmf.serving.recommend import TopN, top_n
+
+
+class Vectors(NamedTuple):
+    """Vectors whose inner product ranks a user's items, for an index of nearest neighbours.
+
+    Attributes:
+        user: What to ask with.
+        item: What to keep.
+    """
+
+    user: Float[Array, "users d"]
+    item: Float[Array, "items d"]
+
+
+def index_vectors(params: Params, kernel: Kernel) -> Vectors:
+    """Vectors (1, w) of users and (bᵢ, h) of items: an index finds a user's items by their inner product.
+
+    It ranks as r̂ does for the linear and logistic kernels, and for the polynomial one where 1 + bᵤ + bᵢ + w·h ≥ 0. For
+    the RBF kernel, whose biases stand outside it, distance alone says little; (1, exp(−γ‖w‖²)·w) and
+    (bᵢ, 2γ(high − low)·exp(−γ‖h‖²)·h) rank as r̂ does to first order in γw·h. There ask for a few times as many items as
+    are wanted, and let `jaxmf.recommend.top_n` choose among these candidates. Rows that are reserved and not written
+    are NaN: leave them out of the index.
+
+    Raises:
+        ValueError: If the kernel is none of the package's four.
+
+    Example:
+        >>> import jax
+        >>> from jaxmf.model.params import init
+        >>> model = init(jax.random.key(0), n_users=3, n_items=5, rank=2)
+        >>> index_vectors(model, Linear()).item.shape
+        (5, 3)
+    """
+    w, h = params.user.factors, params.item.factors
+    if isinstance(kernel, RBF):
+        w = w * jnp.exp(-kernel.gamma * jnp.sum(w**2, 1, keepdims=True))
+        scale = 2 * kernel.gamma * (kernel.high - kernel.low)
+        h = scale * h * jnp.exp(-kernel.gamma * jnp.sum(h**2, 1, keepdims=True))
+    elif not isinstance(kernel, Linear | Logistic | Polynomial):
+        raise ValueError(f"no vectors for {kernel}: its ranking is not known to be an inner product's; use top_n")
+    return Vectors(Table(jnp.ones_like(params.user.bias), w).matrix(), Table(params.item.bias, h).matrix())
+
+
+def similar_items(
+    params: Params,
+    kernel: Kernel,
+    items: Int[AnyArray, " rows"],
+    *,
+    n: int = 10,
+    candidates: ArrayLike | None = None,
+    exclude: ArrayLike | None = None,
+) -> TopN:
+    """Each item's `n` nearest others by their factors, and how near: cosines, or for an RBF kernel exp(−γ‖h − h′‖²).
+
+    Biases say how well liked an item is and not what it is like: they don't count. Arguments as in `top_n`.
+
+    Raises:
+        ValueError: As `top_n`.
+    """
+    table = _by_distance(params.item) if isinstance(kernel, RBF) else _by_angle(params.item)
+    query = Table(jnp.zeros_like(table.bias), table.factors)
+    rows = np.asarray(items)
+    one = np.ones(len(rows), np.float32)
+    itself = Ratings(rows, rows, one, one, len(table), len(table))
+    near = Params(query, table, jnp.float32(0.0))
+    found = top_n(near, Linear(), rows, n=n, seen=itself, candidates=candidates, exclude=exclude)
+    if not isinstance(kernel, RBF):
+        return found
+    squares = np.sum(np.square(np.asarray(query.factors)[rows]), 1, keepdims=True)
+    return found._replace(score=np.exp(kernel.gamma * np.minimum(2 * found.score - squares, 0)))
+
+
+def similar_users(
+    params: Params,
+    kernel: Kernel,
+    users: Int[AnyArray, " rows"],
+    *,
+    n: int = 10,
+    candidates: ArrayLike | None = None,
+    exclude: ArrayLike | None = None,
+) -> TopN:
+    """Each user's `n` nearest others, as `similar_items`; rows are user rows."""
+    return similar_items(params.transpose(), kernel, users, n=n, candidates=candidates, exclude=exclude)
+
+
+def _by_angle(table: Table) -> Table:
+    """Factors of length 1, or 0 where they are 0; no bias."""
+    length = jnp.linalg.norm(table.factors, axis=1, keepdims=True)
+    return Table(0 * table.bias, table.factors / jnp.where(length > 0, length, 1))
+
+
+def _by_distance(table: Table) -> Table:
+    """Factors h and the bias −‖h‖²/2: then −‖w − h‖²/2 is w·h + the bias − ‖w‖²/2."""
+    return Table(-jnp.sum(table.factors**2, 1) / 2, table.factors)

@@ -1,0 +1,223 @@
+"""Which items to show: the best of a user's unseen ones, by any kernel and by a posterior."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, PyTree, ScalarLike
+from numpy.typing import ArrayLike
+
+from jaxmf.data.ratings import AnyArray, Ratings, check
+from jaxmf.model.kernels import Kernel, Linear, Logistic, Polynomial
+from jaxmf.model.params import Params, check_rows, predict
+from jaxmf.model.posterior import Draw
+from jaxmf.model.tables import Table
+from jaxmf.serving import top
+from jaxmf.serving.top import TopN
+
+__all__ = ["TopN", "top_n", "top_n_of_draws"]
+
+
+def top_n(
+    params: Params,
+    kernel: Kernel,
+    users: Int[AnyArray, " users"],
+    *,
+    n: int = 10,
+    seen: Ratings | None = None,
+    candidates: ArrayLike | None = None,
+    exclude: ArrayLike | None = None,
+) -> TopN:
+    """Each user's `n` items with the highest predicted ratings r̂, and those ratings.
+
+    Where r̂ rises with the product of the rows, the items are ranked by that product and only the best are rated. Items
+    that `jaxmf.update.reserve` made room for and nobody has written are never recommended.
+
+    Args:
+        params: The model.
+        kernel: Its kernel.
+        users: User rows.
+        n: Items a user.
+        seen: Ratings whose items their users are not shown; those of weight 0 are padding.
+        candidates: Item rows to choose from; else all.
+        exclude: Item rows that nobody is shown.
+
+    Raises:
+        ValueError: If `n` is not positive, a row is not in its table, or a user's row is reserved and not written.
+
+    Cost: a matrix product of users and items. Memory: 32 MiB of scores, whatever their numbers.
+
+    Example:
+        >>> items = Table(jnp.array([0.1, 0.3, 0.2]), jnp.zeros((3, 2)))
+        >>> model = Params(Table(jnp.zeros(1), jnp.ones((1, 2))), items, jnp.array(3.0))
+        >>> top_n(model, Linear(), np.array([0]), n=2).item
+        array([[1, 2]], dtype=int32)
+    """
+    users, kept = _checked(params, users, n, candidates, exclude)
+    size = top.block_size(len(kept))
+    items = _padded(params.item[kept], size)
+    if _by_product(params, kernel):
+        score, rate, scored = Partial(_products, params.user), partial(_rated, kernel, params), items.matrix()
+    else:
+        score, rate, scored = Partial(_ratings, kernel, params.user, params.offset), _as_scored, items
+    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), scored)
+    return _best(score, rate, blocks, users, kept, n, seen, len(params.item))
+
+
+def top_n_of_draws(
+    posterior: Draw,
+    kernel: Kernel,
+    users: Int[AnyArray, " users"],
+    *,
+    n: int = 10,
+    width: ScalarLike = 0.0,
+    seen: Ratings | None = None,
+    candidates: ArrayLike | None = None,
+    exclude: ArrayLike | None = None,
+) -> TopN:
+    """Each user's `n` items with the highest mean + `width` standard deviations of r̂ over the draws, and those scores.
+
+    A `width` of 0 is the posterior mean, above 0 an upper confidence bound, as `jaxmf.asking.upper_bound`. For Thompson
+    sampling give `top_n` one draw, `jaxmf.posterior.pick(key, posterior)`.
+
+    Args:
+        posterior: Draws of the model.
+        kernel: Its kernel.
+        users: User rows.
+        n: Items a user.
+        width: How much the unknown counts.
+        seen: As in `top_n`, and so are the rest.
+        candidates: Item rows to choose from.
+        exclude: Item rows that nobody is shown.
+
+    Raises:
+        ValueError: As `top_n`.
+
+    Cost: that of `top_n` for each draw. Memory: three blocks of scores.
+    """
+    params = posterior.params
+    users, kept = _checked(jax.tree.map(lambda x: x[0], params), users, n, candidates, exclude)
+    size = top.block_size(len(kept))
+    items = jax.vmap(lambda table: _padded(table[kept], size))(params.item)
+    blocks = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, size, *x.shape[2:]).swapaxes(0, 1), items)
+    score = Partial(_bounds, kernel, params.user, params.offset, jnp.float32(width))
+    return _best(score, _as_scored, blocks, users, kept, n, seen, params.item.bias.shape[1])
+
+
+def _by_product(params: Params, kernel: Kernel) -> bool:
+    """Whether r̂ rises with w·h + bᵢ for every user."""
+    if isinstance(kernel, Polynomial):
+        return kernel.degree % 2 == 1 and float(params.offset) > 0
+    return isinstance(kernel, Linear | Logistic)
+
+
+def _products(users: Table, rows: Int[Array, " b"], items: Float[Array, "size c"]) -> Array:
+    """w·h + bᵢ as one matrix product; `items` are (bᵢ, h)."""
+    factors = users.factors[rows]
+    return Table(jnp.ones_like(factors[:, 0]), factors).matrix() @ items.T
+
+
+def _ratings(kernel: Kernel, users: Table, offset: ScalarLike, rows: Int[Array, " b"], items: Table) -> Array:
+    """r̂ of users and items. With its pairs mapped over both sides a kernel's inner product is a matrix product."""
+    rated = jax.vmap(jax.vmap(kernel, (None, 0, None)), (0, None, None))(users[rows], items, offset)
+    return jnp.where(jnp.isneginf(items.bias)[None], -jnp.inf, rated)
+
+
+def _bounds(
+    kernel: Kernel, users: Table, offset: Float[Array, " s"], width: ScalarLike, rows: Int[Array, " b"], items: Table
+) -> Array:
+    """Mean and `width` standard deviations of r̂ over draws, summed about the first, so that squares lose nothing."""
+
+    def add(sums: tuple, draw: tuple) -> tuple[tuple, None]:
+        total, squares = sums
+        away = _ratings(kernel, draw[0], draw[1], rows, draw[2]) - centre
+        return (total + away, squares + away**2), None
+
+    first = jax.tree.map(lambda x: x[0], (users, offset, items))
+    centre = _ratings(kernel, first[0], first[1], rows, first[2])
+    zero = jnp.zeros_like(centre)
+    (total, squares), _ = lax.scan(add, (zero, zero), (users, offset, items))
+    mean, square = total / len(offset), squares / len(offset)
+    bound = centre + mean + width * jnp.sqrt(jnp.maximum(square - mean**2, 0))
+    return jnp.where(jnp.isneginf(items.bias[0])[None], -jnp.inf, bound)
+
+
+@jax.jit
+def _rated(kernel: Kernel, params: Params, users: Int[Array, "g b"], items: Int[Array, "g b n"], _: Array) -> Array:
+    """r̂ of the items found."""
+    pairs = jnp.broadcast_to(users[..., None], items.shape).ravel()
+    return predict(params, kernel, pairs, items.ravel()).reshape(items.shape)
+
+
+def _as_scored(_users: AnyArray, _items: AnyArray, score: Array) -> Array:
+    return score
+
+
+def _best(
+    score: Partial,
+    rate: Callable[[AnyArray, AnyArray, Array], Array],
+    blocks: PyTree,
+    users: np.ndarray,
+    kept: np.ndarray,
+    n: int,
+    seen: Ratings | None,
+    n_items: int,
+) -> TopN:
+    """The items with the highest scores, and how `rate` rates them, a call of the compiled program at a time."""
+    out = TopN(np.full((len(users), n), n_items, np.int32), np.full((len(users), n), -np.inf, np.float32))
+    most = min(n, len(kept))
+    if not most:
+        return out
+    position = np.full(n_items, np.iinfo(np.int32).max, np.int32)
+    position[kept] = np.arange(len(kept))
+    starts = top.block_size(len(kept)) * np.arange(len(jax.tree.leaves(blocks)[0]), dtype=np.int32)
+    for rows, mask, chosen in top.user_blocks(users, _shown(seen, n_items), position):
+        value, at = top.best(score, rows, mask, starts, blocks, most)
+        item = kept[np.minimum(at, len(kept) - 1)]
+        left = np.isneginf(value)
+        rated = np.where(left, -np.inf, rate(rows, item, value))
+        order = np.argsort(-rated, -1, kind="stable")
+        for whole, found in zip(out, (np.where(left, n_items, item), rated), strict=True):
+            sorted_ = np.take_along_axis(found, order, -1).reshape(-1, most)
+            whole[chosen, :most] = sorted_[: chosen.stop - chosen.start]
+    return out
+
+
+def _checked(
+    params: Params, users: ArrayLike, n: int, candidates: ArrayLike | None, exclude: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """User rows, and the rows of the items to choose from, ascending."""
+    if n < 1:
+        raise ValueError(f"n must be 1 or more, got {n}: it is the number of items a user is shown")
+    users = np.asarray(users)
+    check_rows(users, params.user, "user")
+    unwritten = np.isnan(np.asarray(params.user.bias)[users])
+    if unwritten.any():
+        raise ValueError(f"user row {users[unwritten.argmax()]} is reserved and not written: fold the user in first")
+    kept = ~np.isnan(np.asarray(params.item.bias))
+    for named, wanted in ((candidates, True), (exclude, False)):
+        if named is not None:
+            rows = np.asarray(named, np.int32)
+            check_rows(rows, params.item, "item")
+            kept &= np.isin(np.arange(len(kept)), rows) == wanted
+    return users, np.flatnonzero(kept).astype(np.int32)
+
+
+def _shown(seen: Ratings | None, items: int) -> Ratings:
+    """What was seen, on the host and without padding."""
+    if seen is None:
+        none, numbers = np.zeros(0, np.int32), np.zeros(0, np.float32)
+        return Ratings(none, none, numbers, numbers, 0, items)
+    shown: Ratings = jax.tree.map(np.asarray, seen).replace(n_items=items)
+    check(shown)
+    return shown if shown.weight.all() else shown.take(shown.weight > 0)
+
+
+def _padded(table: Table, size: int) -> Table:
+    """The table with rows that score −inf appended, up to a multiple of `size`."""
+    more = -len(table) % size
+    return Table(jnp.pad(table.bias, (0, more), constant_values=-jnp.inf), jnp.pad(table.factors, ((0, more), (0, 0))))

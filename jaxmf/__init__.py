@@ -4,16 +4,20 @@ from jaxmf.baselines import surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import metrics
 from jaxmf.model import kernels, objective, params, priors, rows, tables
-from jaxmf.online import asking, drift, fold_in, posterior, update
+from jaxmf.online import asking, drift, fold_in, laplace, posterior, update
+from jaxmf.serving import checkpoint
+from jaxmf.serving.recommender import Recommender
 from jaxmf.training import als, gibbs, loop, notebook, sgd
 from jaxmf.training.loop import Fit, Watch
 
 __all__ = [
     "Fit",
+    "Recommender",
     "Watch",
     "als",
     "asking",
     "changes",
+    "checkpoint",
     "datasets",
     "drift",
     "features",
@@ -21,6 +25,7 @@ __all__ = [
     "gibbs",
     "histories",
     "kernels",
+    "laplace",
     "loop",
     "metrics",
     "notebook",

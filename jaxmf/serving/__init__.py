@@ -1,0 +1,1 @@
+"""What answers requests: recommenders, and how they are kept."""

@@ -4,17 +4,20 @@ from jaxmf.baselines import surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import convergence, metrics, ranking
 from jaxmf.model import kernels, links, objective, params, priors, rows, tables
-from jaxmf.online import asking, drift, fold_in, posterior, update
-from jaxmf.serving import explain, neighbours, recommend
+from jaxmf.online import asking, drift, fold_in, laplace, posterior, update
+from jaxmf.serving import checkpoint, explain, neighbours, recommend
+from jaxmf.serving.recommender import Recommender
 from jaxmf.training import als, gibbs, loop, notebook, sgd
 from jaxmf.training.loop import Fit, Watch
 
 __all__ = [
     "Fit",
+    "Recommender",
     "Watch",
     "als",
     "asking",
     "changes",
+    "checkpoint",
     "convergence",
     "datasets",
     "drift",
@@ -24,6 +27,7 @@ __all__ = [
     "gibbs",
     "histories",
     "kernels",
+    "laplace",
     "links",
     "loop",
     "metrics",

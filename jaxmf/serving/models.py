@@ -4,7 +4,7 @@ Rows are table rows; a row below 0 is a stranger's, who stands at the prior mean
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, no_type_check
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jaxmf.online import fold_in
 from jaxmf.online.laplace import leverage
 from jaxmf.online.posterior import draw_stacks
 from jaxmf.online.update import resized
+from jaxmf.serving.recommend import TopN, top_n, top_n_of_draws
 
 PAIRS = 8192
 """Pairs a program: what bounds the memory of a prediction."""
@@ -35,18 +36,6 @@ LEFT = 0.1
 
 ROUNDS = 4
 """Sweeps over touched rows where both sides are new to each other."""
-
-
-class TopN(NamedTuple):
-    """The best items of each user, best first.
-
-    Attributes:
-        item: Item rows; where a user has fewer than `n` items left, the number of items follows.
-        score: Their scores; −inf where there is no item.
-    """
-
-    item: Int[np.ndarray, "users n"]
-    score: Float[np.ndarray, "users n"]
 
 
 @no_type_check
@@ -115,7 +104,7 @@ class Point(struct.PyTreeNode):
         """Each user's best items."""
         zero = Table(jnp.zeros(()), jnp.zeros(self.params.item.rank))
         asked = self.replace(params=self.params.replace(user=rows_of(self.params.user, users, zero)))
-        return _top_n(asked, len(self.params.item), len(users), **settings)
+        return top_n(asked.params, self.kernel, np.arange(len(users)), **settings)
 
 
 @no_type_check
@@ -180,28 +169,7 @@ class Posterior(struct.PyTreeNode):
         """Each user's best items."""
         user = jax.vmap(rows_of, (0, None, 0))(self.params.user, users, self.draws.user.mean)
         asked = self.replace(draws=self.draws.replace(params=self.params.replace(user=user)))
-        return _top_n(asked, self.params.item.bias.shape[1], len(users), **settings)
-
-
-def _top_n(
-    model: Point | Posterior,
-    n_items: int,
-    n_users: int,
-    *,
-    n: int,
-    seen: Ratings | None = None,
-    candidates: Int[np.ndarray, " c"] | None = None,
-    exclude: Int[np.ndarray, " e"] | None = None,
-) -> TopN:
-    """Each user's `n` best items, all scores of a user at once."""
-    out = TopN(np.full((n_users, n), n_items, np.int32), np.full((n_users, n), -np.inf, np.float32))
-    items = np.setdiff1d(np.arange(n_items) if candidates is None else candidates, [] if exclude is None else exclude)
-    for user in range(n_users):
-        left = items if seen is None else np.setdiff1d(items, seen.item[seen.user == user])
-        score = model.predict(np.full(len(left), user), left)
-        best = np.argsort(-score, kind="stable")[:n]
-        out.item[user, : len(best)], out.score[user, : len(best)] = left[best], score[best]
-    return out
+        return top_n_of_draws(asked.draws, self.kernel, np.arange(len(users)), **settings)
 
 
 def _in_parts(

@@ -1,6 +1,6 @@
 """Kernel matrix factorisation in JAX whose users and items are updated online, in microseconds, without retraining."""
 
-from jaxmf.baselines import surprise, weighted_rating
+from jaxmf.baselines import interop, surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import metrics
 from jaxmf.model import kernels, objective, params, priors, rows, tables
@@ -24,6 +24,7 @@ __all__ = [
     "fold_in",
     "gibbs",
     "histories",
+    "interop",
     "kernels",
     "laplace",
     "loop",

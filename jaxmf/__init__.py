@@ -1,6 +1,6 @@
 """Kernel matrix factorisation in JAX whose users and items are updated online, in microseconds, without retraining."""
 
-from jaxmf.baselines import surprise, weighted_rating
+from jaxmf.baselines import interop, surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import convergence, metrics, ranking
 from jaxmf.model import kernels, links, objective, params, priors, rows, tables
@@ -26,6 +26,7 @@ __all__ = [
     "fold_in",
     "gibbs",
     "histories",
+    "interop",
     "kernels",
     "laplace",
     "links",

@@ -1,17 +1,23 @@
-"""Surprise's SVD on the same splits and by the same measure as our own models."""
+"""Surprise's algorithms on our splits, our model in Surprise's (`KMF`), and Surprise's models in ours."""
 
+import importlib
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxmf.data.ratings import Ratings
+from jaxmf.baselines.interop import Converted, from_factors
+from jaxmf.data.ratings import Ratings, Vocabulary
 from jaxmf.data.splits import Split
 from jaxmf.evaluation import metrics
 
 if TYPE_CHECKING:
     from surprise import AlgoBase
+
+    from jaxmf.baselines.surprise_kmf import KMF
+
+__all__ = ["KMF", "TUNED", "Score", "evaluate", "from_surprise", "svd"]
 
 TUNED = {"n_factors": 100, "n_epochs": 60, "lr_all": 0.01, "reg_all": 0.08, "init_std_dev": 0.05}
 """Settings of `SVD` that do best on MovieLens latest-small."""
@@ -49,6 +55,47 @@ def evaluate(algorithm: "AlgoBase", ratings: Ratings, split: Split) -> Score:
     seconds = time.perf_counter() - start
     predicted = [algorithm.predict(user, item).est for user, item in zip(test.user, test.item, strict=True)]
     return Score(metrics.rmse(predicted, test.rating), metrics.mae(predicted, test.rating), seconds)
+
+
+def from_surprise(algorithm: "AlgoBase") -> Converted:
+    """A fitted `SVD`, `SVDpp` or `NMF` of Surprise, rows in the order of its inner ids: it predicts the same.
+
+    Raises:
+        ValueError: If the algorithm is not one of these, or was not fitted.
+
+    Example:
+        >>> from surprise import Dataset, Reader
+        >>> frame = pd.DataFrame({"user": ["ann", "ann", "bob"], "item": [1, 2, 1], "rating": [4.0, 2.0, 5.0]})
+        >>> data = Dataset.load_from_df(frame, Reader(rating_scale=(1, 5))).build_full_trainset()
+        >>> params, users, items = from_surprise(svd().fit(data))
+        >>> users.encode(["bob"]), params.item.factors.shape
+        (array([1], dtype=int32), (2, 100))
+    """
+    surprise = _surprise()
+    if not isinstance(algorithm, surprise.SVD | surprise.SVDpp | surprise.NMF):
+        raise ValueError(f"{type(algorithm).__name__} has no factors to convert: give a fitted SVD, SVDpp or NMF")
+    if not hasattr(algorithm, "pu"):
+        raise ValueError(f"{type(algorithm).__name__} is not fitted: call its fit first")
+    fitted = vars(algorithm)
+    data, users, items = algorithm.trainset, fitted["pu"], fitted["qi"]
+    if isinstance(algorithm, surprise.SVDpp):  # a user's implicit feedback, which is the same for every item
+        users = users + [
+            sum(fitted["yj"][item] for item, _ in rated) / np.sqrt(len(rated)) for _, rated in sorted(data.ur.items())
+        ]
+    biased = getattr(algorithm, "biased", True)
+    biases = {"user_bias": algorithm.bu, "item_bias": algorithm.bi, "offset": data.global_mean} if biased else {}
+    ids = (
+        [raw(at) for at in every()]
+        for raw, every in ((data.to_raw_uid, data.all_users), (data.to_raw_iid, data.all_items))
+    )
+    return Converted(from_factors(users, items, **biases), *map(Vocabulary, ids))
+
+
+def __getattr__(name: str):  # noqa: ANN202 the class, which needs Surprise and so is made when it is asked for
+    if name != "KMF":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _surprise()
+    return importlib.import_module("jaxmf.baselines.surprise_kmf").KMF
 
 
 def _surprise():  # noqa: ANN202 a module

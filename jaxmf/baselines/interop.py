@@ -1,0 +1,134 @@
+"""Models of other libraries as `Params` of the linear kernel: their arrays in, so that none of them is imported.
+
+Their rows can then be folded into, ranked and kept here. A fold-in solves for this package's objective: give it a prior
+that suits what the library was trained with.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ScalarLike
+from numpy.typing import ArrayLike
+
+from jaxmf.data.ratings import Vocabulary
+from jaxmf.model.params import Params
+from jaxmf.model.tables import Table
+
+
+class Converted(NamedTuple):
+    """A model with the ids of its rows; its kernel is `jaxmf.kernels.Linear()`."""
+
+    params: Params
+    users: Vocabulary
+    items: Vocabulary
+
+
+def from_factors(
+    user_factors: ArrayLike,
+    item_factors: ArrayLike,
+    *,
+    user_bias: ArrayLike | None = None,
+    item_bias: ArrayLike | None = None,
+    offset: ScalarLike = 0.0,
+) -> Params:
+    """The model offset + bᵤ + bᵢ + wᵤ·hᵢ of any library; biases are 0 where there are none.
+
+    Raises:
+        ValueError: If the factors are not two tables of one rank, or there is not one bias a row, or a number is not
+            finite.
+
+    Example:
+        >>> from jaxmf.model.kernels import Linear
+        >>> from jaxmf.model.params import predict
+        >>> params = from_factors([[1.0, 2.0]], [[3.0, 0.5]], item_bias=[0.25], offset=3.0)
+        >>> predict(params, Linear(), np.array([0]), np.array([0]))
+        Array([7.25], dtype=float32)
+    """
+    user, item = _table(user_factors, user_bias, "user"), _table(item_factors, item_bias, "item")
+    if user.rank != item.rank:
+        raise ValueError(f"users have {user.rank} factors and items {item.rank}: give the two tables of one model")
+    return Params(user, item, jnp.float32(offset))
+
+
+def from_implicit(user_factors: ArrayLike, item_factors: ArrayLike, *, item_bias_last: bool = False) -> Params:
+    """A model of implicit: its score is wᵤ·hᵢ.
+
+    Args:
+        user_factors: The fitted model's `user_factors`.
+        item_factors: Its `item_factors`.
+        item_bias_last: The last column is the items' bias, and 1 for users: `BayesianPersonalizedRanking`.
+
+    Raises:
+        ValueError: As `from_factors`, or if the users' last column is not 1 under `item_bias_last`.
+    """
+    user, item = np.asarray(user_factors), np.asarray(item_factors)
+    if not item_bias_last:
+        return from_factors(user, item)
+    if not np.all(user[:, -1] == 1):
+        raise ValueError("the users' last column is not 1 throughout: this is no model whose last column is a bias")
+    return from_factors(user[:, :-1], item[:, :-1], item_bias=item[:, -1])
+
+
+def from_lenskit(
+    user_embeddings: ArrayLike,
+    item_embeddings: ArrayLike,
+    *,
+    global_bias: ScalarLike = 0.0,
+    user_biases: ArrayLike | None = None,
+    item_biases: ArrayLike | None = None,
+) -> Params:
+    """A model of LensKit: global bias + bᵢ + bᵤ + wᵤ·hᵢ.
+
+    Args:
+        user_embeddings: The fitted scorer's `user_embeddings`.
+        item_embeddings: Its `item_embeddings`.
+        global_bias: `bias.global_bias` of a `BiasedMFScorer`.
+        user_biases: Its `bias.user_biases`.
+        item_biases: Its `bias.item_biases`.
+
+    Raises:
+        ValueError: As `from_factors`.
+    """
+    biases = {"user_bias": user_biases, "item_bias": item_biases, "offset": global_bias}
+    return from_factors(user_embeddings, item_embeddings, **biases)
+
+
+def from_cmfrec(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    glob_mean: ScalarLike = 0.0,
+    user_bias: ArrayLike | None = None,
+    item_bias: ArrayLike | None = None,
+    k_user: int = 0,
+    k_item: int = 0,
+) -> Params:
+    """A model of cmfrec: mean + bᵤ + bᵢ + aᵤ·bᵢ over the columns that the ratings share.
+
+    Args:
+        a: The fitted model's `A_`.
+        b: Its `B_`.
+        glob_mean: Its `glob_mean_`.
+        user_bias: Its `user_bias_`.
+        item_bias: Its `item_bias_`.
+        k_user: Its first columns of `A_` that only describe users' side information.
+        k_item: The same of `B_`.
+
+    Raises:
+        ValueError: As `from_factors`.
+    """
+    factors = np.asarray(a)[:, k_user:], np.asarray(b)[:, k_item:]
+    return from_factors(*factors, user_bias=user_bias, item_bias=item_bias, offset=glob_mean)
+
+
+def _table(factors: ArrayLike, bias: ArrayLike | None, side: str) -> Table:
+    factors = np.asarray(factors, np.float32)
+    if factors.ndim != 2:
+        raise ValueError(f"{side} factors have shape {factors.shape}: give one row a {side}, one column a factor")
+    bias = np.zeros(len(factors), np.float32) if bias is None else np.asarray(bias, np.float32)
+    if bias.shape != factors.shape[:1]:
+        raise ValueError(f"{side} biases have shape {bias.shape}, the factors {factors.shape}: give one a row")
+    if not (np.isfinite(factors).all() and np.isfinite(bias).all()):
+        raise ValueError(f"a {side}'s row is not finite: its library has not fitted it; drop or fill the row")
+    return Table(jnp.asarray(bias), jnp.asarray(factors))

@@ -1,0 +1,124 @@
+"""Our model as an algorithm of Surprise's; since it imports Surprise, `jaxmf.surprise.KMF` loads it when asked."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from surprise import AlgoBase, Prediction, PredictionImpossible, Trainset
+
+from jaxmf.data.ratings import Ratings, Vocabulary
+from jaxmf.model.kernels import Kernel, for_range
+from jaxmf.model.priors import Prior, Priors
+from jaxmf.serving.fitting import Method, fit_model
+from jaxmf.serving.frames import Columns
+from jaxmf.serving.recommender import Recommender
+
+UNKNOWN = "User and item are unknown."
+
+
+class KMF(AlgoBase):
+    """Kernel matrix factorisation for `cross_validate`, `GridSearchCV`, `train_test_split` and `dump`.
+
+    A pair with one unknown side is predicted from the other's bias; with two it is impossible, and Surprise predicts
+    the mean. After `fit` the attribute `recommender` is the `jaxmf.Recommender`, with its fold-in.
+
+    Example:
+        >>> from surprise import Dataset, Reader
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"user": ["ann", "ann", "bob"], "item": [1, 2, 1], "rating": [4.0, 2.0, 5.0]})
+        >>> data = Dataset.load_from_df(frame, Reader(rating_scale=(1, 5))).build_full_trainset()
+        >>> algorithm = KMF(n_factors=2, n_epochs=3).fit(data)
+        >>> algorithm.predict("ann", 1).details, algorithm.predict("eve", 3).details["was_impossible"]
+        ({'was_impossible': False}, True)
+    """
+
+    def __init__(
+        self,
+        n_factors: int = 32,
+        n_epochs: int | None = None,
+        *,
+        method: Method = "als",
+        kernel: Kernel | str = "logistic",
+        prior: Prior | Priors | None = None,
+        implicit: bool = False,
+        random_state: int = 0,
+        users: Vocabulary | None = None,
+        items: Vocabulary | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """Settings under Surprise's names.
+
+        Args:
+            n_factors: Number of factors.
+            n_epochs: Passes over the ratings; else the trainer's default.
+            method: As in `jaxmf.Recommender.fit`, and so are `prior` and `implicit`.
+            kernel: The kernel, or the kind of one for the trainset's rating scale.
+            prior: The prior of both sides, or one each.
+            implicit: Implicit feedback as features.
+            random_state: Seed of all that is random.
+            users: Raw ids in row order, others among them; else the trainset's, in its order. A start is drawn row by
+                row, so that with the same ids as elsewhere the fit is the same as elsewhere.
+            items: The same of items.
+            verbose: Show a progress bar.
+        """
+        super().__init__()
+        self.n_factors, self.n_epochs, self.method, self.kernel = n_factors, n_epochs, method, kernel
+        self.prior, self.implicit, self.random_state = prior, implicit, random_state
+        self.users, self.items, self.verbose = users, items, verbose
+
+    def fit(self, trainset: Trainset) -> "KMF":
+        """Fit the trainset's ratings."""
+        super().fit(trainset)
+        raw_users = [trainset.to_raw_uid(at) for at in trainset.all_users()]
+        raw_items = [trainset.to_raw_iid(at) for at in trainset.all_items()]
+        users, items = self.users or Vocabulary(raw_users), self.items or Vocabulary(raw_items)
+        self.user_rows, self.item_rows = users.encode(raw_users), items.encode(raw_items)
+        self.row_of_user = dict(zip(raw_users, self.user_rows, strict=True))
+        self.row_of_item = dict(zip(raw_items, self.item_rows, strict=True))
+        user, item, rating = (np.array(column) for column in zip(*trainset.all_ratings(), strict=True))
+        ratings = Ratings(
+            user=self.user_rows[user],
+            item=self.item_rows[item],
+            rating=rating.astype(np.float32),
+            weight=np.ones(len(rating), np.float32),
+            n_users=len(users),
+            n_items=len(items),
+        )
+        low, high = map(float, trainset.rating_scale)
+        model = fit_model(
+            jax.random.key(self.random_state),
+            ratings,
+            kernel=for_range(low, high, self.kernel) if isinstance(self.kernel, str) else self.kernel,
+            method=self.method,
+            rank=self.n_factors,
+            prior=self.prior,
+            epochs=self.n_epochs,
+            implicit=self.implicit,
+            progress=self.verbose,
+        )
+        self.recommender = Recommender(model, users, items, ratings, Columns(), (low, high))
+        return self
+
+    def estimate(self, u: int | str, i: int | str) -> float:
+        """One prediction, by Surprise's inner ids."""
+        user = self.user_rows[u] if isinstance(u, int) else -1
+        item = self.item_rows[i] if isinstance(i, int) else -1
+        if max(user, item) < 0:
+            raise PredictionImpossible(UNKNOWN)
+        return float(self.recommender.model.predict(np.array([user]), np.array([item]))[0])
+
+    def test(self, testset: list[tuple[Any, Any, float]], verbose: bool = False) -> list[Prediction]:
+        """The predictions of `predict`, of all pairs at once."""
+        user = np.array([self.row_of_user.get(pair[0], -1) for pair in testset], np.int32)
+        item = np.array([self.row_of_item.get(pair[1], -1) for pair in testset], np.int32)
+        impossible = np.maximum(user, item) < 0
+        estimate = np.where(impossible, self.default_prediction(), self.recommender.model.predict(user, item))
+        predictions = [
+            Prediction(
+                *pair, float(est), {"was_impossible": True, "reason": UNKNOWN} if no else {"was_impossible": False}
+            )
+            for pair, est, no in zip(testset, np.clip(estimate, *self.trainset.rating_scale), impossible, strict=True)
+        ]
+        for prediction in predictions if verbose else ():
+            print(prediction)  # noqa: T201 what Surprise's verbose does
+        return predictions

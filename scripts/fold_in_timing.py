@@ -33,7 +33,7 @@ class FoldIn(Run):
     """Gibbs sampling only: implicit feedback of both sides as features of their rows."""
     sweeps: int = 300
     """Gibbs sampling only: sweeps, of which the first 60 are forgotten."""
-    draws: int = 40
+    draws: int = 80
     """Gibbs sampling only: draws to keep, and to fold in with."""
     profile: int = 20
     """Ratings of the user whose fold-in is timed."""

@@ -65,21 +65,13 @@ def targets(result: Mapping[str, Any]) -> dict[str, dict[str, float | str]]:
         "one user, at most users against fewest": ("fold_in_single_by_users", growth("fold_in_single_by_users"), 1.2),
         "batch, of cmfrec's time": ("fold_in_batch_us", batch / find("fold_in_batch_us", "cmfrec"), 1 / 8),
         "batch, µs a user": ("fold_in_batch_us", batch, 10.0),
-        "a rating, the dearest beyond 64 a user against 64": (
-            "fold_in_by_ratings",
-            max(per_rating, default=np.nan),
-            1.0,
-        ),
+        "a rating, the dearest beyond 64 a user against 64": ("fold_in_by_ratings", dearest, 1.0),
         "ALS, of Surprise's time": ("train_to_rmse", als / surprise, 1 / 5),
         "ALS with compiling, of Surprise's time": ("train_to_rmse", (als + compiling) / surprise, 1.0),
         "ALS, RMSE": ("train_to_rmse", find("train_to_rmse", "jaxmf ALS, linear", "rmse"), 0.8749),
         "SGD step, at most users against fewest": ("sgd_step_by_users", growth("sgd_step_by_users"), 1.5),
         "runs of eight threads that hung or differed": ("threads", float(sum(bad)), 0.0),
-        "recommending, of implicit's time": (
-            "recommend",
-            ours["seconds"] / find("recommend", "implicit", "seconds"),
-            1.0,
-        ),
+        "recommending, of implicit's time": ("recommend", of_implicit, 1.0),
         "recommending, peak memory, GB": ("recommend", ours["peak_gb"], 2.0),
     }
     return {

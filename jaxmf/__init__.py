@@ -3,7 +3,7 @@
 from jaxmf.baselines import surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import metrics
-from jaxmf.model import kernels, objective, params, priors, rows, tables
+from jaxmf.model import kernels, likelihoods, objective, params, priors, rows, tables
 from jaxmf.online import asking, drift, fold_in, posterior, update
 from jaxmf.training import als, gibbs, loop, notebook, sgd
 from jaxmf.training.loop import Fit, Watch
@@ -21,6 +21,7 @@ __all__ = [
     "gibbs",
     "histories",
     "kernels",
+    "likelihoods",
     "loop",
     "metrics",
     "notebook",

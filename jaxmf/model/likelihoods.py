@@ -1,6 +1,6 @@
 """What a rating is, given what the rows predict: a number with noise on it, or one of ordered steps."""
 
-from typing import ClassVar, Protocol, Self, no_type_check, runtime_checkable
+from typing import ClassVar, Protocol, no_type_check, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -29,16 +29,20 @@ class Likelihood(Protocol):
     latent: ClassVar[bool]
     """Whether rows are fitted to latent numbers, drawn anew in every sweep, in place of the ratings."""
 
-    def check(self, ratings: Ratings, kernel: Kernel) -> None:
-        """Refuse ratings on the host, or a kernel, that the likelihood is not made for.
+    def check(self, rating: Float[np.ndarray, " n"], kernel: Kernel) -> None:
+        """Refuse ratings, or a kernel, that the likelihood is not made for.
 
         Raises:
             ValueError: With the first such rating.
         """
         ...
 
-    def start(self, ratings: Ratings) -> Self:
-        """Where a chain begins."""
+    def start(self, ratings: Ratings) -> "Likelihood":
+        """Where a chain begins.
+
+        Raises:
+            ValueError: If the ratings can't teach what the likelihood has to learn.
+        """
         ...
 
     def mean(self, predicted: Float[Array, "..."], noise: ScalarLike) -> Float[Array, "..."]:
@@ -56,10 +60,10 @@ class Gaussian(struct.PyTreeNode):
 
     latent: ClassVar[bool] = False
 
-    def check(self, ratings: Ratings, kernel: Kernel) -> None:
+    def check(self, rating: Float[np.ndarray, " n"], kernel: Kernel) -> None:
         """Refuse nothing: any finite rating will do."""
 
-    def start(self, ratings: Ratings) -> Self:  # noqa: ARG002
+    def start(self, ratings: Ratings) -> "Gaussian":  # noqa: ARG002
         """Itself: there is nothing to learn but the noise."""
         return self
 
@@ -94,25 +98,27 @@ class Ordinal(struct.PyTreeNode):
 
     latent: ClassVar[bool] = True
 
-    def check(self, ratings: Ratings, kernel: Kernel) -> None:
+    def check(self, rating: Float[np.ndarray, " n"], kernel: Kernel) -> None:
         """Refuse levels that are no scale, ratings that are no level, and kernels with a scale of their own."""
         levels = np.asarray(self.levels)
         if not (levels.ndim == 1 and len(levels) >= 2 and np.isfinite(levels).all() and (np.diff(levels) > 0).all()):
             raise ValueError(f"levels must be 2 or more ascending numbers, got {levels}: np.unique(ratings.rating)")
-        foreign = ~np.isin(np.float32(ratings.rating), np.float32(levels))
+        foreign = ~np.isin(np.float32(rating), np.float32(levels))
         if foreign.any():
-            raise ValueError(
-                f"rating {np.asarray(ratings.rating)[foreign.argmax()]} is none of the levels {levels}: add it to them"
-            )
+            raise ValueError(f"rating {rating[foreign.argmax()]} is none of the levels {levels}: add it to them")
         if not (kernel.linear and np.isinf([kernel.low, kernel.high]).all()):
             raise ValueError(
                 f"an ordinal likelihood needs the linear kernel, got {kernel}: the cutpoints are the scale"
             )
 
-    def start(self, ratings: Ratings) -> Self:
-        """Cutpoints at the probit of the levels' cumulative shares, each level with half a rating more than it has."""
+    def start(self, ratings: Ratings) -> "Ordinal":
+        """Cutpoints at the probit of the levels' cumulative shares; every level must have ratings."""
         levels = np.float32(self.levels)
-        count = 0.5 + np.bincount(np.searchsorted(levels, ratings.rating), ratings.weight, len(levels))
+        count = np.bincount(np.searchsorted(levels, ratings.rating), ratings.weight, len(levels))
+        if not count.all():
+            raise ValueError(
+                f"level {levels[count.argmin()]} has no rating: nothing tells how wide it is; leave it out"
+            )
         share = np.cumsum(count)[:-1] / count.sum()
         return self.replace(levels=jnp.asarray(levels), cutpoints=ndtri(jnp.asarray(share, jnp.float32)))
 
@@ -152,7 +158,8 @@ class Ordinal(struct.PyTreeNode):
 
     def probabilities(self, predicted: Float[Array, "..."], noise: ScalarLike = 1.0) -> Float[Array, "... levels"]:
         """Probability of each level, for a rating of weight 1."""
-        below = ndtr(jnp.sqrt(noise) * (self.cutpoints - predicted[..., None]))
+        cutpoints = self.cutpoints.reshape(*[1] * predicted.ndim, -1)
+        below = ndtr(jnp.sqrt(noise) * (cutpoints - predicted[..., None]))
         return jnp.diff(jnp.pad(below, [(0, 0)] * predicted.ndim + [(1, 0)]), axis=-1, append=1.0)
 
     def mean(self, predicted: Float[Array, "..."], noise: ScalarLike) -> Float[Array, "..."]:
@@ -162,7 +169,8 @@ class Ordinal(struct.PyTreeNode):
     def variance(self, predicted: Float[Array, "..."], noise: ScalarLike) -> Float[Array, "..."]:
         """Σ (levelⱼ − mean)²·pⱼ."""
         p = self.probabilities(predicted, noise)
-        return jnp.sum(p * (self.levels - (p @ self.levels)[..., None]) ** 2, -1)
+        away = self.levels.reshape(*[1] * predicted.ndim, -1) - (p @ self.levels)[..., None]
+        return jnp.sum(p * away**2, -1)
 
 
 def truncated_normal(

@@ -15,7 +15,11 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxmf.model.likelihoods import Ordinal, log_mass
 
 SPREAD = 10.0
-"""Prior: ordered cutpoints of N(0, SPREAD²). It matters for a level without ratings alone."""
+"""Prior: ordered cutpoints of N(0, SPREAD²): far wider than what ratings leave open."""
+
+
+WIDER = 1.25
+"""How much wider the proposal is than the normal distribution, in variance: it makes a way in from afar acceptable."""
 
 
 class _Normal(NamedTuple):
@@ -39,7 +43,7 @@ class _Normal(NamedTuple):
         """Up to a constant."""
         away = move - self.move
         root = away + _after(self.ratio) * _after(away)
-        return jnp.sum(jnp.log(self.pivot) - self.pivot * root**2) / 2
+        return jnp.sum(jnp.log(self.pivot) - self.pivot * root**2 / WIDER) / 2
 
 
 def sample_cutpoints(
@@ -61,13 +65,14 @@ def sample_cutpoints(
     key_move, key_accept = jax.random.split(key)
     cuts = likelihood.cutpoints
     here = _normal(likelihood, predicted, level, weight)
-    noise = jax.random.normal(key_move, cuts.shape) * lax.rsqrt(here.pivot)
+    noise = jax.random.normal(key_move, cuts.shape) * lax.rsqrt(here.pivot / WIDER)
     move = here.move + _back(here.ratio, noise)
     proposal = likelihood.replace(cutpoints=cuts + move)
     there = _normal(proposal, predicted, level, weight)
     gain = jnp.sum(there.log_mass - here.log_mass) + jnp.sum(cuts**2 - proposal.cutpoints**2) / (2 * SPREAD**2)
     ratio = gain + there.log_density(-move) - here.log_density(move)
-    taken = jnp.log(jax.random.uniform(key_accept)) < ratio  # a NaN, of cutpoints out of order, is not
+    ordered = jnp.all(jnp.diff(proposal.cutpoints) > 0)
+    taken = ordered & (jnp.log(jax.random.uniform(key_accept)) < ratio)
     new = likelihood.replace(cutpoints=jnp.where(taken, proposal.cutpoints, cuts))
     return new, here.log_mass.sum(), taken
 

@@ -110,7 +110,7 @@ def fit(
         (6,)
     """
     sides = sides or Sides()
-    likelihood.check(ratings, kernel)
+    likelihood.check(np.asarray(ratings.rating), kernel)
     _check(ratings, kernel, rank, sides, sweeps=sweeps, burn=burn, keep=keep, chains=chains, watch=watch)
     n = 0 if watch.validation is None else len(watch.validation)
 

@@ -113,7 +113,7 @@ class Ordinal(struct.PyTreeNode):
 
     def start(self, ratings: Ratings) -> "Ordinal":
         """Cutpoints at the probit of the levels' cumulative shares; every level must have ratings."""
-        levels = np.float32(self.levels)
+        levels = np.asarray(self.levels, np.float32)
         count = np.bincount(np.searchsorted(levels, ratings.rating), ratings.weight, len(levels))
         if not count.all():
             raise ValueError(

@@ -26,6 +26,9 @@ class Train(Run):
     """Passes over the ratings, or sweeps; else the trainer's default."""
     features: Literal["none", "implicit"] = "none"
     """Features of users and items; implicit feedback of both sides is SVD++ and SVD++ flipped."""
+    likelihood: Literal["gaussian", "ordinal"] | None = None
+    """Gibbs sampling only: ratings as numbers with noise (the default), or as ordered steps. Where it is given, the
+    log-likelihood of the held-out ratings' steps is measured too."""
     folds: int = 5
     """Random folds of cross-validation."""
     official: bool = False
@@ -39,22 +42,47 @@ class Train(Run):
             self.kernel = "linear" if bayes else "logistic"
         if self.rank is None:
             self.rank = 10 if bayes else 32
+        if self.likelihood is not None and not (bayes and self.kernel == "linear"):
+            raise ValueError(
+                f"--likelihood {self.likelihood} needs --method gibbs and the linear kernel, "
+                f"got --method {self.method} --kernel {self.kernel}"
+            )
 
 
-def fit(args: Train, kernel: Kernel, train: Ratings, test: Ratings) -> tuple[np.ndarray, jaxmf.loop.Log]:
-    """One fold's predictions of the test part, which training looks at for the plot of the learning curve alone."""
+def fit(
+    args: Train, kernel: Kernel, train: Ratings, test: Ratings
+) -> tuple[np.ndarray, jaxmf.loop.Log, dict[str, float]]:
+    """One fold's predictions of the test part, which training looks at for the plot of the learning curve alone.
+
+    Then the log, and what was measured besides.
+    """
     key = jax.random.key(args.seed)
     settings = {} if args.epochs is None else {"sweeps" if args.method == "gibbs" else "epochs": args.epochs}
     features = jaxmf.features.implicit_sides(train) if args.features == "implicit" else jaxmf.features.Sides()
     if args.method == "gibbs":
         watch = jaxmf.Watch(validation=test, progress=args.progress)
-        result = jaxmf.gibbs.fit(key, train, kernel=kernel, rank=args.rank, sides=features, watch=watch, **settings)
-        return result.predicted, jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
+        levels = np.unique(train.rating)
+        ordinal = args.likelihood == "ordinal"
+        likelihood = jaxmf.likelihoods.Ordinal(levels) if ordinal else jaxmf.likelihoods.Gaussian()
+        settings |= {"kernel": kernel, "likelihood": likelihood, "rank": args.rank, "sides": features}
+        result = jaxmf.gibbs.fit(key, train, watch=watch, **settings)
+        measures = {} if args.likelihood is None else {"log_likelihood": likelihood_of(result, kernel, levels, test)}
+        log = jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
+        return result.predicted, log, measures
     watch = jaxmf.Watch(validation=test if args.plots else None, progress=args.progress)
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
     result = trainer.fit(key, train, kernel=kernel, rank=args.rank, features=features, watch=watch, **settings)
     predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
-    return np.asarray(predicted), jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
+    return np.asarray(predicted), jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds), {}
+
+
+def likelihood_of(result: jaxmf.gibbs.GibbsFit, kernel: Kernel, levels: np.ndarray, test: Ratings) -> float:
+    """Mean log-likelihood of the held-out ratings' steps; numbers are rounded to the nearest step."""
+    posterior = result.posterior
+    if isinstance(posterior.likelihood, jaxmf.likelihoods.Gaussian):
+        posterior = jaxmf.posterior.rounded(posterior, levels)
+    probabilities = jaxmf.posterior.class_probabilities(posterior, kernel, test.user, test.item)
+    return jaxmf.metrics.log_likelihood_of_classes(np.asarray(probabilities), levels, test.rating)
 
 
 def splits(args: Train, n: int) -> list[jaxmf.splits.Split]:
@@ -80,10 +108,10 @@ def main(args: Train) -> None:
     folds, curves, compile_seconds = [], [], 0.0
     for split in splits(args, len(ratings)):
         train, test = ratings.take(split.train), ratings.take(split.test)
-        predicted, log = fit(args, kernel, train, test)
+        predicted, log, measures = fit(args, kernel, train, test)
         predicted = np.clip(predicted, low, high)
         errors = {"rmse": jaxmf.metrics.rmse(predicted, test.rating), "mae": jaxmf.metrics.mae(predicted, test.rating)}
-        folds.append(errors | {"fit_seconds": log.seconds})
+        folds.append(errors | measures | {"fit_seconds": log.seconds})
         curves.append(log.history)
         compile_seconds += log.compile_seconds
     means = {name: float(np.mean([fold[name] for fold in folds])) for name in folds[0]}
@@ -99,6 +127,7 @@ def main(args: Train) -> None:
             "data": {"ratings": len(ratings), "users": ratings.n_users, "items": ratings.n_items},
             "method": args.method,
             "kernel": args.kernel,
+            "likelihood": args.likelihood or "gaussian",
             "features": args.features,
             "rank": args.rank,
             "folds": folds,

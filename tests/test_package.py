@@ -56,6 +56,7 @@ def run(tmp_path: Path, script: str, *arguments: str | Path) -> dict:
         ("sgd", "logistic", ["--epochs", "3"]),
         ("als", "rbf", ["--epochs", "3", "--kernel", "rbf"]),
         ("gibbs", "linear", ["--epochs", "95", "--features", "implicit"]),
+        ("gibbs", "linear", ["--epochs", "60", "--likelihood", "ordinal"]),
     ],
 )
 def test_train(tmp_path, csv, method, kernel, settings):
@@ -64,7 +65,8 @@ def test_train(tmp_path, csv, method, kernel, settings):
     assert (result["method"], result["kernel"], result["rank"]) == (method, kernel, 3)
     assert len(result["folds"]) == 2
     assert result["rmse"] == pytest.approx(np.mean([fold["rmse"] for fold in result["folds"]]))
-    assert {"rmse", "mae", "fit_seconds"} == set(result["folds"][0])
+    measured = {"log_likelihood"} if "--likelihood" in settings else set()
+    assert {"rmse", "mae", "fit_seconds"} | measured == set(result["folds"][0])
     assert result["compile_seconds"] > 0
     assert (tmp_path / "learning_curve.png").stat().st_size > 5000
 

@@ -5,9 +5,10 @@ from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import AnyArray, Ratings
 
 EDGES = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Where the bins of a breakdown begin, in ratings; the last has no end."""
@@ -123,6 +124,31 @@ def by_profile_size(
 def by_popularity(predicted: ArrayLike, test: Ratings, train: Ratings, *, edges: Sequence[int] = EDGES) -> pd.DataFrame:
     """Errors by how many ratings the item has in training; else as `by_profile_size`."""
     return by_profile_size(predicted, test.transpose(), train.transpose(), edges=edges)
+
+
+def log_likelihood_of_classes(
+    probabilities: Float[AnyArray, "n levels"], levels: Float[AnyArray, " levels"], rating: Float[AnyArray, " n"]
+) -> float:
+    """Mean logarithm of the probability that each rating's own level was given; NaN for no ratings.
+
+    Args:
+        probabilities: Of each level, such as those of `jaxmf.posterior.class_probabilities`.
+        levels: The levels, ascending.
+        rating: The ratings.
+
+    Raises:
+        ValueError: If a rating is no level.
+
+    Example:
+        >>> probabilities, levels = np.array([[0.5, 0.5], [0.2, 0.8]]), np.array([1.0, 2.0])
+        >>> round(log_likelihood_of_classes(probabilities, levels, np.array([1.0, 2.0])), 3)
+        -0.458
+    """
+    at = np.searchsorted(levels, rating).clip(max=len(levels) - 1)
+    foreign = np.asarray(levels)[at] != np.asarray(rating)
+    if foreign.any():
+        raise ValueError(f"rating {np.asarray(rating)[foreign.argmax()]} is none of the levels {np.asarray(levels)}")
+    return float(_mean(np.log(np.asarray(probabilities, np.float64)[np.arange(len(at)), at])))
 
 
 def _errors(predicted: ArrayLike, rating: ArrayLike) -> np.ndarray:

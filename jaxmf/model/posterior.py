@@ -1,6 +1,6 @@
 """What a Bayesian fit leaves: draws of the whole model, and predictions as means over them."""
 
-from typing import NamedTuple, no_type_check
+from typing import NamedTuple, cast, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
+from jaxmf.model.likelihoods import Gaussian, Likelihood, Ordinal
 from jaxmf.model.params import Params, check_rows, predict
 from jaxmf.model.tables import Table
 
@@ -39,17 +40,23 @@ class Draw(struct.PyTreeNode):
         params: Rows of both sides.
         user: What user rows are drawn from.
         item: What item rows are drawn from.
-        noise: Precision of a rating of weight 1.
+        noise: Precision of a rating of weight 1; 1 where the likelihood is ordinal, whose unit it is.
+        likelihood: What a rating is, given the rows.
     """
 
     params: Params
     user: Side
     item: Side
     noise: Float[Array, ""]
+    likelihood: Likelihood = Gaussian()
 
     def transpose(self) -> "Draw":
         """The same from the other side: items as users, users as items."""
-        return Draw(jax.vmap(Params.transpose)(self.params), self.item, self.user, self.noise)
+        return self.replace(params=jax.vmap(Params.transpose)(self.params), user=self.item, item=self.user)
+
+    def predict(self, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Float[Array, " n"]:
+        """Expected ratings of the pairs (user, item) under one draw."""
+        return self.likelihood.mean(predict(self.params, kernel, user, item), self.noise)
 
 
 class Predictive(NamedTuple):
@@ -84,7 +91,56 @@ def ratings_of_draws(
     posterior: Draw, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]
 ) -> Float[Array, "s n"]:
     """Predicted ratings of the pairs (user, item) under each draw: for quantiles, and for Thompson sampling."""
-    return lax.map(lambda params: predict(params, kernel, user, item), posterior.params)
+    return lax.map(lambda draw: draw.predict(kernel, user, item), posterior)
+
+
+def noise_variance(
+    posterior: Draw, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]
+) -> Float[Array, "..."]:
+    """Variance of a rating about its expectation, the mean over the draws: one number, or one a pair (user, item)."""
+
+    def of_draw(draw: Draw) -> Float[Array, "..."]:
+        return draw.likelihood.variance(predict(draw.params, kernel, user, item), draw.noise)
+
+    return lax.map(of_draw, posterior).mean(0)
+
+
+def rounded(posterior: Draw, levels: Float[AnyArray, " levels"]) -> Draw:
+    """A Gaussian posterior whose ratings are rounded to the nearest level: ordinal, the cutpoints halfway between.
+
+    Raises:
+        ValueError: If the posterior is ordinal.
+    """
+    if isinstance(posterior.likelihood, Ordinal):
+        raise ValueError("the posterior is ordinal: its ratings are levels already")
+    levels = jnp.broadcast_to(jnp.float32(levels), (*posterior.noise.shape, len(levels)))
+    return posterior.replace(likelihood=Ordinal(levels, (levels[:, 1:] + levels[:, :-1]) / 2))
+
+
+@jax.jit
+def class_probabilities(
+    posterior: Draw, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]
+) -> Float[Array, "n levels"]:
+    """Probability of each level for the pairs (user, item), the mean over the draws.
+
+    Args:
+        posterior: An ordinal posterior; a Gaussian one must be `rounded` to levels.
+        kernel: The kernel.
+        user: User rows.
+        item: Item rows.
+
+    Raises:
+        ValueError: If the posterior is Gaussian.
+    """
+    if not isinstance(posterior.likelihood, Ordinal):
+        raise ValueError("a Gaussian posterior has no classes: give it the levels with jaxmf.posterior.rounded")
+
+    def add(total: Float[Array, "n levels"], draw: Draw) -> tuple[Float[Array, "n levels"], None]:
+        predicted = predict(draw.params, kernel, user, item)
+        return total + cast(Ordinal, draw.likelihood).probabilities(predicted, draw.noise), None
+
+    zero = jnp.zeros((len(user), posterior.likelihood.levels.shape[-1]))
+    return lax.scan(add, zero, posterior)[0] / posterior.noise.shape[0]
 
 
 def pick(key: Key[Array, ""], posterior: Draw) -> Params:
@@ -96,14 +152,17 @@ def pick(key: Key[Array, ""], posterior: Draw) -> Params:
 @jax.jit
 def _predictive(posterior: Draw, kernel: Kernel, user: Int[Array, " n"], item: Int[Array, " n"]) -> Predictive:
     def add(sums: tuple, draw: Draw) -> tuple[tuple, None]:
-        total, squares = sums
-        away = predict(draw.params, kernel, user, item) - centre
-        return (total + away, squares + away**2), None
+        total, squares, noise = sums
+        predicted = predict(draw.params, kernel, user, item)
+        away = draw.likelihood.mean(predicted, draw.noise) - centre
+        return (total + away, squares + away**2, noise + draw.likelihood.variance(predicted, draw.noise)), None
 
     # About the first draw, so that the squares lose nothing to rounding.
-    centre = predict(jax.tree.map(lambda x: x[0], posterior.params), kernel, user, item)
-    (total, squares), _ = lax.scan(add, (jnp.zeros_like(centre), jnp.zeros_like(centre)), posterior)
+    first = jax.tree.map(lambda x: x[0], posterior)
+    centre = first.predict(kernel, user, item)
+    noise = jnp.zeros_like(first.likelihood.variance(centre, first.noise))
+    (total, squares, noise), _ = lax.scan(add, (jnp.zeros_like(centre), jnp.zeros_like(centre), noise), posterior)
     draws = posterior.noise.shape[0]
     mean = total / draws
     variance = jnp.maximum(squares / draws - mean**2, 0)
-    return Predictive(centre + mean, jnp.sqrt(variance + jnp.mean(1 / posterior.noise)), jnp.sqrt(variance))
+    return Predictive(centre + mean, jnp.sqrt(variance + noise / draws), jnp.sqrt(variance))

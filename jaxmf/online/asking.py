@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int, Key, ScalarLike
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import predict
-from jaxmf.model.posterior import Draw, pick, predictive, ratings_of_draws
+from jaxmf.model.posterior import Draw, noise_variance, pick, predictive, ratings_of_draws
 
 
 def upper_bound(
@@ -48,8 +48,9 @@ def information(posterior: Draw, kernel: Kernel, user: ScalarLike, item: Int[Any
 
     Cost: O(s² n) for s draws and n items: the s × s Gram matrix of the draws stands in for the n × n covariance.
     """
-    rating = ratings_of_draws(posterior, kernel, jnp.full(item.shape, user), item)
+    user = jnp.full(item.shape, user)
+    rating = ratings_of_draws(posterior, kernel, user, item)
     away = rating - rating.mean(0, keepdims=True)
     draws = rating.shape[0]
     squares = jnp.einsum("sn,st,tn->n", away, away @ away.T, away) / draws**2
-    return squares / (jnp.mean(away**2, 0) + jnp.mean(1 / posterior.noise))
+    return squares / (jnp.mean(away**2, 0) + noise_variance(posterior, kernel, user, item))

@@ -1,7 +1,6 @@
 """Fold-in under uncertainty: a new row is drawn against each kept draw of the other side; nothing is retrained."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +11,27 @@ from jaxtyping import Array, Float, Int, Key
 from jaxmf.data.features import Features
 from jaxmf.data.histories import Block, blocks, packed_row, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
-from jaxmf.model import links, rows
+from jaxmf.model import links
 from jaxmf.model.equations import by_row
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import check_rows
-from jaxmf.model.posterior import Draw, Predictive, pick, predictive, ratings_of_draws
+from jaxmf.model.posterior import (
+    Draw,
+    Predictive,
+    class_probabilities,
+    pick,
+    predictive,
+    ratings_of_draws,
+    rounded,
+)
 from jaxmf.model.tables import Table
+from jaxmf.online.draws import Noise, draw_rows
 from jaxmf.online.update import resized, unstack
 
 __all__ = [
     "Draw",
     "Predictive",
+    "class_probabilities",
     "draw_stacks",
     "fold_in_items",
     "fold_in_user",
@@ -30,18 +39,9 @@ __all__ = [
     "pick",
     "predictive",
     "ratings_of_draws",
+    "rounded",
     "thin",
 ]
-
-STEPS = 8
-CG_STEPS = 12
-
-
-class Noise(NamedTuple):
-    """What a draw is perturbed by: see `jaxmf.rows.sample_rows`."""
-
-    key: Key[Array, ""]
-    sign: Float[Array, ""]
 
 
 def fold_in_users(
@@ -69,12 +69,14 @@ def fold_in_users(
             feedback `jaxmf.features.implicit(ratings)`.
 
     Raises:
-        ValueError: If a rating is outside the kernel's scale, an item is not in the model, or features are missing.
+        ValueError: If a rating is outside the kernel's scale or no level, an item is not in the model, or features are
+            missing.
 
     Cost: linear in the draws; memory that of the draws' tables.
     """
     one = jax.tree.map(lambda x: x[0], posterior)
     check_ratings(kernel, np.asarray(ratings.rating))
+    one.likelihood.check(np.asarray(ratings.rating), kernel)
     check_rows(np.asarray(ratings.item), one.params.item, "item")
     users = np.unique(ratings.user) if users is None else np.unique(users)
     size = max(ratings.n_users, len(one.params.user))
@@ -148,12 +150,14 @@ def fold_in_user(
         draws: How many of the kept draws to use; else all. For many requests, `thin` the posterior once.
 
     Raises:
-        ValueError: If a rating is outside the kernel's scale, an item is not in the model, or `draws` is out of range.
+        ValueError: If a rating is outside the kernel's scale or no level, an item is not in the model, or `draws` is
+            out of range.
     """
     kept, n_items = posterior.noise.shape[0], posterior.params.item.bias.shape[1]
     draws = kept if draws is None else draws
     item, rating = np.asarray(item), np.asarray(rating)
     check_ratings(kernel, rating)
+    jax.tree.map(lambda x: x[0], posterior.likelihood).check(rating, kernel)
     if item.size and not (item.min() >= 0 and item.max() < n_items):
         raise ValueError(f"item rows {item[(item < 0) | (item >= n_items)]} are not among the table's {n_items} rows")
     links_known = posterior.user.link.bias.shape[1]
@@ -203,7 +207,7 @@ def draw_block(key: Key[Array, ""], posterior: Draw, kernel: Kernel, block: Bloc
 
     def draw(given: tuple) -> Table:
         noise, one, mean = given
-        return _draw_rows(noise, one, kernel, block, mean[block.rows])
+        return draw_rows(noise, one, kernel, block, mean[block.rows])
 
     return lax.map(draw, (_noises(key, posterior), posterior, means))
 
@@ -242,27 +246,7 @@ def _draw_user_rows(noise: Noise, one: Draw, kernel: Kernel, block: Block, *, im
         n = by_row(block, b, rated.sum(-1))
         feedback = block.replace(weight=rated, rating=rated * lax.rsqrt(jnp.maximum(n, 1))[block.owner][:, None])
         mean = mean + links.block_means(feedback, one.user.link, b)
-    return _draw_rows(noise, one, kernel, block, mean)
-
-
-def _draw_rows(noise: Noise, one: Draw, kernel: Kernel, block: Block, mean: Table) -> Table:
-    """Rows of a block under one draw of everything else, starting at 0."""
-    zero = jax.tree.map(jnp.zeros_like, mean)
-    precision = jax.tree.map(lambda p, x: jnp.broadcast_to(p, x.shape), one.user.precision, mean)
-    weighted = block.replace(weight=one.noise * block.weight)
-    return rows.sample_rows(
-        noise.key,
-        kernel,
-        one.params.offset,
-        zero,
-        one.params.item,
-        weighted,
-        mean,
-        precision,
-        sign=noise.sign,
-        steps=STEPS,
-        cg_steps=CG_STEPS,
-    )
+    return draw_rows(noise, one, kernel, block, mean)
 
 
 @jax.jit

@@ -11,11 +11,12 @@ from jaxtyping import Array, Float, Int, Key
 from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel, Linear
-from jaxmf.model.params import Params, predict
+from jaxmf.model.likelihoods import Gaussian, Likelihood
+from jaxmf.model.params import Params
 from jaxmf.model.posterior import Draw
-from jaxmf.training import als, loop
+from jaxmf.training import loop
 from jaxmf.training.loop import Info, Watch
-from jaxmf.training.sampler import Data, State, init, step
+from jaxmf.training.sampler import Data, State, data_of, init, step
 
 __all__ = ["Chain", "Data", "GibbsFit", "State", "fit", "init", "step"]
 
@@ -27,7 +28,7 @@ class Chain(struct.PyTreeNode):
     Attributes:
         state: The chain's state.
         kept: Draws kept so far, in order; the rest zeros.
-        total: Sum of predictions of the validation part over the sweeps since burn-in.
+        total: Sum of predicted ratings of the validation part over the sweeps since burn-in.
         sweep: Sweeps done.
         burn: Sweeps that are forgotten.
         span: Sweeps that are not, over which the kept draws are spread.
@@ -51,8 +52,8 @@ class GibbsFit(NamedTuple):
 
     Attributes:
         posterior: The kept draws of all chains, one chain after the other.
-        history: Per sweep: `loss`, the noise precision `noise` of each chain, and the `rmse` of the running mean on the
-            validation part.
+        history: Per sweep: `loss` (see `step`), the noise precision `noise` of each chain, and the `rmse` of the
+            running mean on the validation part.
         seconds: Wall time of training, compilation apart.
         compile_seconds: Wall time of tracing and compiling.
         predicted: Mean of the validation part's predictions over all sweeps since burn-in of all chains; not clipped.
@@ -70,6 +71,7 @@ def fit(
     ratings: Ratings,
     *,
     kernel: Kernel = Linear(),
+    likelihood: Likelihood = Gaussian(),
     rank: int = 10,
     sides: Sides | None = None,
     sweeps: int = 300,
@@ -84,6 +86,8 @@ def fit(
         key: Random key of the chains.
         ratings: Training ratings, on the host.
         kernel: The kernel; for the linear one every row's draw is exact.
+        likelihood: What a rating is: a number, or with `jaxmf.likelihoods.Ordinal(np.unique(ratings.rating))` one of
+            ordered steps.
         rank: Number of factors.
         sides: Features of either side; for SVD++ on both, `jaxmf.features.implicit_sides(ratings)`.
         sweeps: Sweeps of each chain.
@@ -107,11 +111,12 @@ def fit(
         (6,)
     """
     sides = sides or Sides()
+    likelihood.check(np.asarray(ratings.rating), kernel)
     _check(ratings, kernel, rank, sides, sweeps=sweeps, burn=burn, keep=keep, chains=chains, watch=watch)
     n = 0 if watch.validation is None else len(watch.validation)
 
     def start(key: Key[Array, ""]) -> Chain:
-        state = init(key, ratings, sides, kernel=kernel, rank=rank)
+        state = init(key, ratings, sides, kernel=kernel, rank=rank, likelihood=likelihood)
         kept = jax.tree.map(lambda x: jnp.zeros((keep // chains, *x.shape), x.dtype), state.draw)
         return Chain(state, kept, jnp.zeros(n), jnp.int32(0), burn, sweeps - burn)
 
@@ -119,7 +124,7 @@ def fit(
         chain, info = jax.vmap(lambda chain: _sweep(chain, *data, kernel=kernel))(chain)
         return chain, info | {"loss": info["loss"].mean()}
 
-    data = Data(als.histories(ratings), *sides)
+    data = data_of(ratings, sides, likelihood)
     chain, log = loop.run(
         jax.vmap(start)(jax.random.split(key, chains)),
         jax.tree.map(jnp.asarray, (data, watch.validation)),
@@ -145,7 +150,7 @@ def _sweep(chain: Chain, data: Data, validation: Ratings | None, *, kernel: Kern
     kept = jax.tree.map(lambda all, one: all.at[slot].set(one, mode="drop"), chain.kept, state.draw)
     total = chain.total
     if validation is not None:
-        total += jnp.where(after > 0, predict(state.draw.params, kernel, validation.user, validation.item), 0)
+        total += jnp.where(after > 0, state.draw.predict(kernel, validation.user, validation.item), 0)
     return chain.replace(state=state, kept=kept, total=total, sweep=chain.sweep + 1), info
 
 
@@ -179,8 +184,7 @@ def _check(
 def _running_rmse(chain: Chain, kernel: Kernel, validation: Ratings, low: float, high: float) -> Float[Array, ""]:
     """RMSE of the running mean, and before the first sweep after burn-in of the first chain's last draw."""
     count = chain.sweep[0] - chain.burn
-    first = jax.tree.map(lambda x: x[0], chain.params)
-    last = predict(first, kernel, validation.user, validation.item)
+    last = jax.tree.map(lambda x: x[0], chain.state.draw).predict(kernel, validation.user, validation.item)
     predicted = jnp.where(count > 0, chain.total.mean(0) / jnp.maximum(count, 1).astype(jnp.float32), last)
     squares = (validation.rating - jnp.clip(predicted, low, high)) ** 2
     return jnp.sqrt(jnp.sum(validation.weight * squares) / jnp.sum(validation.weight))

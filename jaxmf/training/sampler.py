@@ -3,27 +3,30 @@
 Blocked: each row is one draw (`rows.sample_rows`), given the other side, and all rows of a side are drawn at once.
 Bayesian matrix factorisation after Salakhutdinov & Mnih (ICML 2008), with a normal–gamma prior of each column in place
 of their normal–Wishart, as in libFM and myFM: it needs no inverse of a matrix, and a factor's columns may be rotated
-until they are uncorrelated. Prior means from features after Simm et al. (2017, Macau).
+until they are uncorrelated. Prior means from features after Simm et al. (2017, Macau). Ordered steps as latent numbers
+after Albert & Chib (1993).
 """
 
-from typing import no_type_check
+from typing import NamedTuple, cast, no_type_check
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.features import Features, Sides
-from jaxmf.data.histories import Block
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.histories import Block, blocks
+from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
+from jaxmf.model.likelihoods import Gaussian, Likelihood, Ordinal
 from jaxmf.model.params import Params, predict
 from jaxmf.model.posterior import Draw, Side
 from jaxmf.model.tables import Table
 from jaxmf.training import als
+from jaxmf.training.cutpoints import sample_cutpoints
 from jaxmf.training.hyper import half_squares, sample_side
 from jaxmf.training.loop import Info
 
@@ -43,19 +46,50 @@ class State(struct.PyTreeNode):
     key: Key[Array, ""]
 
 
+class Places(NamedTuple):
+    """Which rating, by position, is in each slot of either side's blocks: what writes other numbers in their place."""
+
+    user: tuple[Int[AnyArray, "g p w"], ...]
+    item: tuple[Int[AnyArray, "g p w"], ...]
+
+
 @no_type_check
 class Data(struct.PyTreeNode):
-    """The ratings in both directions, and the features of either side."""
+    """The ratings in both directions, the features of either side, and where ratings are for a latent likelihood."""
 
     histories: als.Histories
     user: Features | None
     item: Features | None
+    places: Places | None = None
 
 
-def init(key: Key[Array, ""], ratings: Ratings, sides: Sides, *, kernel: Kernel, rank: int) -> State:
-    """Items N(0, 0.1²), users 0, priors and noise at 1."""
+def data_of(ratings: Ratings, sides: Sides, likelihood: Likelihood) -> Data:
+    """What `step` takes, on the host."""
+    return Data(als.histories(ratings), *sides, places(ratings) if likelihood.latent else None)
+
+
+def places(ratings: Ratings) -> Places:
+    """Where the ratings are in both sides' blocks."""
+
+    def of(ratings: Ratings) -> tuple[Int[AnyArray, "g p w"], ...]:
+        n = len(ratings)
+        return tuple(stack.other for stack in blocks(ratings.replace(item=np.arange(n), n_items=n)))
+
+    return Places(of(ratings), of(ratings.transpose()))
+
+
+def init(
+    key: Key[Array, ""],
+    ratings: Ratings,
+    sides: Sides,
+    *,
+    kernel: Kernel,
+    rank: int,
+    likelihood: Likelihood = Gaussian(),
+) -> State:
+    """Items N(0, 0.1²), users 0, priors and noise at 1, cutpoints at the probit of the levels' shares."""
     key, key_init = jax.random.split(key)
-    mean = float(np.average(ratings.rating, weights=ratings.weight))
+    mean = 0.0 if likelihood.latent else float(np.average(ratings.rating, weights=ratings.weight))
     start = params.init(key_init, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
     start = start.replace(user=jax.tree.map(jnp.zeros_like, start.user))
 
@@ -65,27 +99,71 @@ def init(key: Key[Array, ""], ratings: Ratings, sides: Sides, *, kernel: Kernel,
         link = Table(jnp.zeros(n), jnp.zeros((n, rank)))
         return Side(zero, jax.tree.map(jnp.ones_like, zero), link, jnp.ones(()))
 
-    return State(Draw(start, side(sides.user), side(sides.item), jnp.ones(())), key)
+    return State(Draw(start, side(sides.user), side(sides.item), jnp.ones(()), likelihood.start(ratings)), key)
 
 
 def step(state: State, data: Data, *, kernel: Kernel) -> tuple[State, Info]:
-    """One sweep: users' priors and rows, items' priors and rows, noise. Info's `loss` is the mean squared error."""
+    """One sweep: users' priors and rows, items' priors and rows, noise. Info's `loss` is the mean squared error.
+
+    Where the likelihood is ordinal, its cutpoints and the latent numbers come first, and the noise stays as it is;
+    `loss` is minus the mean log-likelihood of a rating, and `taken` says whether the cutpoints moved.
+    """
     key, *keys = jax.random.split(state.key, 6)
-    old, model, noise = state.draw, state.draw.params, state.draw.noise
-    user = sample_side(keys[0], model.user, old.user, data.user)
-    users = sample_table(keys[1], kernel, model, data.histories.user, user, data.user, noise)
+    if data.places is None:
+        draw = sample_sides(tuple(keys[:4]), state.draw, data.histories, data, kernel=kernel)
+        noise, info = sample_noise(keys[4], draw.params, data.histories.ratings, kernel=kernel)
+        return State(draw.replace(noise=noise), key), info
+    draw, latent, info = sample_latent(keys[4], state.draw, data.histories.ratings, kernel=kernel)
+    draw = sample_sides(tuple(keys[:4]), draw, _written(data.histories, data.places, latent), data, kernel=kernel)
+    return State(draw, key), info
+
+
+def sample_sides(
+    keys: tuple[Key[Array, ""], ...], draw: Draw, histories: als.Histories, data: Data, *, kernel: Kernel
+) -> Draw:
+    """The draw with both sides' priors and rows drawn anew, given what the `histories` hold in place of ratings."""
+    model = draw.params
+    user = sample_side(keys[0], model.user, draw.user, data.user)
+    users = sample_table(keys[1], kernel, model, histories.user, user, data.user, draw.noise)
     model = model.replace(user=users)
-    item = sample_side(keys[2], model.item, old.item, data.item)
-    items = sample_table(keys[3], kernel, model.transpose(), data.histories.item, item, data.item, noise)
-    model = model.replace(item=items)
-    ratings = data.histories.ratings
+    item = sample_side(keys[2], model.item, draw.item, data.item)
+    items = sample_table(keys[3], kernel, model.transpose(), histories.item, item, data.item, draw.noise)
+    return draw.replace(params=model.replace(item=items), user=user, item=item)
+
+
+def sample_noise(
+    key: Key[Array, ""], model: Params, ratings: Ratings, *, kernel: Kernel
+) -> tuple[Float[Array, ""], Info]:
+    """The precision of the noise, given the rows."""
     error = ratings.rating - predict(model, kernel, ratings.user, ratings.item)
     squares = jnp.sum(ratings.weight * error**2)
     rate = 1 + squares / 2
     counted = jnp.concatenate([jnp.sign(ratings.weight), jnp.ones(2)])
-    noise = half_squares(keys[4], counted, rate) / rate
-    info = {"loss": squares / jnp.sum(ratings.weight), "noise": noise}
-    return State(Draw(model, user, item, noise), key), info
+    noise = half_squares(key, counted, rate) / rate
+    return noise, {"loss": squares / jnp.sum(ratings.weight), "noise": noise}
+
+
+def sample_latent(
+    key: Key[Array, ""], draw: Draw, ratings: Ratings, *, kernel: Kernel
+) -> tuple[Draw, Float[Array, " n"], Info]:
+    """The draw with new cutpoints, and the latent numbers of the ratings under these, given the rows."""
+    key_cuts, key_latent = jax.random.split(key)
+    predicted = predict(draw.params, kernel, ratings.user, ratings.item)
+    old = cast(Ordinal, draw.likelihood)
+    likelihood, value, taken = sample_cutpoints(key_cuts, old, predicted, old.level(ratings.rating), ratings.weight)
+    precision = jnp.where(ratings.weight > 0, ratings.weight, 1)
+    latent = likelihood.draw_latent(key_latent, predicted, ratings.rating, precision)
+    info = {"loss": -value / jnp.sum(ratings.weight), "noise": draw.noise, "taken": taken}
+    return draw.replace(likelihood=likelihood), latent, info
+
+
+def _written(histories: als.Histories, places: Places, rating: Float[Array, " n"]) -> als.Histories:
+    """The blocks with other numbers in place of the ratings."""
+
+    def side(stacks: tuple[Block, ...], places: tuple[Int[Array, "g p w"], ...]) -> tuple[Block, ...]:
+        return tuple(stack.replace(rating=rating[at]) for stack, at in zip(stacks, places, strict=True))
+
+    return histories.replace(user=side(histories.user, places.user), item=side(histories.item, places.item))
 
 
 def row_priors(side: Side, features: Features | None, n: int) -> Table:

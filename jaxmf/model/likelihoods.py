@@ -89,8 +89,8 @@ class Ordinal(struct.PyTreeNode):
 
     Example:
         >>> likelihood = Ordinal(jnp.array([1.0, 2.0, 3.0]), jnp.array([-1.0, 1.0]))
-        >>> likelihood.probabilities(jnp.array([0.0])).round(3)
-        Array([[0.159, 0.683, 0.159]], dtype=float32)
+        >>> [f"{share:.3f}" for share in likelihood.probabilities(jnp.array([0.0]))[0]]
+        ['0.159', '0.683', '0.159']
     """
 
     levels: Float[AnyArray, " levels"]

@@ -17,7 +17,6 @@ from jaxmf.model.likelihoods import Ordinal, log_mass
 SPREAD = 10.0
 """Prior: ordered cutpoints of N(0, SPREAD²): far wider than what ratings leave open."""
 
-
 WIDER = 1.25
 """How much wider the proposal is than the normal distribution, in variance: it makes a way in from afar acceptable."""
 

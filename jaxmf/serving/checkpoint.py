@@ -28,6 +28,9 @@ MANIFEST, ARRAYS = "manifest.json", "arrays"
 DATA = re.compile(r"data-[0-9a-f]{32}")
 COPY = "restore it from a copy, or save it anew"
 
+CHUNK = 2**24
+"""Bytes a chunk of an array."""
+
 State = TypeVar("State")
 
 
@@ -61,10 +64,7 @@ def write(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
     folder = path / f"data-{uuid.uuid4().hex}"
     folder.mkdir()
     arrays = {name: np.asarray(array) for name, array in checkpoint.arrays.items()}
-    if whole := {name: array for name, array in arrays.items() if array.size}:  # Orbax keeps no empty arrays
-        _orbax().save(folder / ARRAYS, whole)
-        for note in folder.rglob("commit_success.txt"):  # it tells the folder's path on this machine
-            note.write_text("", encoding="utf-8")
+    _write_arrays(folder / ARRAYS, arrays)
     for name, document in checkpoint.documents.items():
         (folder / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
     manifest = {
@@ -115,6 +115,21 @@ def read(path: str | os.PathLike, kind: str) -> Checkpoint:
         if name.endswith(".json") and "/" not in name
     }
     return Checkpoint(kind, {name: np.asarray(loaded.get(name, empty[name])) for name in empty}, documents)
+
+
+def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+    whole = {name: array for name, array in arrays.items() if array.size}  # Orbax keeps no empty arrays
+    if not whole:
+        return
+    orbax = _orbax()
+    context = orbax.Context()
+    # Factors hardly compress, and a chunk is what reading holds besides the array.
+    context.array.saving.use_compression = False
+    context.array.saving.storage_options.chunk_byte_size = CHUNK
+    with context:
+        orbax.save(folder, whole)
+    for note in folder.rglob("commit_success.txt"):  # it tells the folder's path on this machine
+        note.write_text("", encoding="utf-8")
 
 
 def save_state(path: str | os.PathLike, state: PyTree, *, epoch: int = 0) -> None:

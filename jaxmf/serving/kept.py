@@ -90,26 +90,22 @@ def to_kernel(name: str, **fields: float | int) -> Kernel:
     return KERNELS[name](**fields)
 
 
-def of_ids(known: Vocabulary) -> Document:
-    """Ids as a document: numbers, strings, bools, bytes, and tuples of these.
+def of_ids(known: Vocabulary) -> np.ndarray | list:
+    """Ids as an array where they are numbers, else as a list for a document: strings, bools, bytes, tuples of these.
 
     Raises:
         ValueError: With the first id that is none of these.
 
     Example:
         >>> of_ids(Vocabulary([("a", 1)]))
-        {'dtype': 'object', 'ids': [{'tuple': ['a', 1]}]}
+        [{'tuple': ['a', 1]}]
     """
-    plain = known.index.dtype.kind in "iuf"
-    ids = known.index.to_numpy().tolist() if plain else [_plain(value) for value in known.index]
-    return {"dtype": known.index.dtype.name if plain else "object", "ids": ids}
+    return known.index.to_numpy() if known.index.dtype.kind in "iuf" else [_plain(value) for value in known.index]
 
 
-def to_ids(document: Document) -> Vocabulary:
+def to_ids(ids: np.ndarray | list) -> Vocabulary:
     """The vocabulary again."""
-    if document["dtype"] == "object":
-        return Vocabulary([_unplain(value) for value in document["ids"]])
-    return Vocabulary(np.array(document["ids"], np.dtype(document["dtype"])))
+    return Vocabulary(ids if isinstance(ids, np.ndarray) else [_unplain(value) for value in ids])
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 any id
@@ -142,12 +138,12 @@ def _side() -> Side:
 
 
 def _filled(form: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
-    """The tree of this form, its leaves on the device."""
+    """The tree of this form, its leaves on the device; `arrays` gives them up, so that none is held twice for long."""
     names, treedef = list(named(form)), jax.tree.structure(form)
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(f"the checkpoint has no array {missing[0]!r}: it is none of this model; save it anew")
-    return jax.tree.unflatten(treedef, [jax.numpy.asarray(arrays[name]) for name in names])
+    return jax.tree.unflatten(treedef, [jax.block_until_ready(jax.device_put(arrays.pop(name))) for name in names])
 
 
 def _check_shapes(params: Params, draws: tuple[int, ...], n_users: int, n_items: int) -> None:

@@ -21,7 +21,6 @@ from jaxmf.serving.frames import Columns, Unknown, asked, of_users, pair_rows, r
 from jaxmf.serving.models import Point, Posterior
 
 Ids = Iterable[Hashable]
-
 KIND = "recommender"
 
 
@@ -29,7 +28,7 @@ KIND = "recommender"
 class Recommender:
     """Ids, a model and its ratings; nothing that a method returns shares what another changes.
 
-    It costs its arrays and no more. Frames are of any library that narwhals reads, and come back in the one given.
+    It costs its arrays. Frames are of any library that narwhals reads, and come back in the one given.
 
     Attributes:
         model: What answers.
@@ -266,9 +265,11 @@ class Recommender:
         """
         arrays, model = kept.of_model(self.model)
         settings = {name: getattr(self, name) for name in ("columns", "scale", "frozen", "library")}
-        ids = {"users": kept.of_ids(self.users), "items": kept.of_ids(self.items)}
-        arrays |= named({"ratings": self.ratings})
-        write(path, Checkpoint(KIND, arrays, {"model": model, "settings": settings, **ids}))
+        documents = {"model": model, "settings": settings}
+        for side, known in (("users", self.users), ("items", self.items)):
+            ids = kept.of_ids(known)
+            (arrays if isinstance(ids, np.ndarray) else documents)[side] = ids
+        write(path, Checkpoint(KIND, arrays | named({"ratings": self.ratings}), documents))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Recommender":
@@ -279,12 +280,12 @@ class Recommender:
             ImportError: If Orbax is not installed.
         """
         _, arrays, documents = read(path, KIND)
-        users, items = (kept.to_ids(documents[side]) for side in ("users", "items"))
+        users, items = (kept.to_ids((documents | arrays)[side]) for side in ("users", "items"))
         model = kept.to_model(arrays, documents["model"], len(users), len(items))
         settings = documents["settings"]
-        columns, scale, frozen = Columns(*settings["columns"]), tuple(settings["scale"]), tuple(settings["frozen"])
+        scale, frozen = (tuple(settings[name]) for name in ("scale", "frozen"))
         ratings = kept.to_ratings(arrays, len(users), len(items))
-        return cls(model, users, items, ratings, columns, scale, frozen, settings["library"])
+        return cls(model, users, items, ratings, Columns(*settings["columns"]), scale, frozen, settings["library"])
 
     def _sides(self) -> dict[str, Vocabulary]:
         return {self.columns.user: self.users, self.columns.item: self.items}

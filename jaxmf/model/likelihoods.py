@@ -179,7 +179,7 @@ def truncated_normal(
     """The quantile `u`, between 0 and 1, of a standard normal number between `low` and `high`.
 
     By the inverse of Φ, on the side of 0 where Φ is small and has all its digits. Where both ends are further
-    out than `TAIL`, exp(−x²/2) is integrated as if it were |x| exp(−x²/2), which is off by 1/x².
+    out than `TAIL`, exp(−x²/2) is integrated as if it were exp(−x²/2) times the size of x, which is off by 1/x².
     """
     mirrored = low + high > 0
     low, high, u = (jnp.where(mirrored, a, b) for a, b in ((-high, low), (-low, high), (1 - u, u)))

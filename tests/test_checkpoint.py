@@ -246,7 +246,7 @@ def trainers(ratings):
             state, _ = sgd.step(state, batch, n, kernel=kernel, prior=prior, optimizer=optimizer)
         return state.replace(key=key)
 
-    step = jax.jit(lambda state: gibbs.step(state, gibbs.Data(data, None, None), kernel=kernel)[0])
+    step = jax.jit(lambda state: gibbs.step(state, gibbs.Data(data), kernel=kernel)[0])
     return {
         "als": (
             als.init(KEY, ratings, kernel=kernel, rank=3),

@@ -108,17 +108,16 @@ class KMF(AlgoBase):
         return float(self.recommender.model.predict(np.array([user]), np.array([item]))[0])
 
     def test(self, testset: list[tuple[Any, Any, float]], verbose: bool = False) -> list[Prediction]:
-        """The predictions of `predict`, of all pairs at once."""
+        """The predictions of `predict`, of all pairs at once; one by one where Surprise is to print them."""
+        if verbose:
+            return super().test(testset, verbose=True)
         user = np.array([self.row_of_user.get(pair[0], -1) for pair in testset], np.int32)
         item = np.array([self.row_of_item.get(pair[1], -1) for pair in testset], np.int32)
         impossible = np.maximum(user, item) < 0
         estimate = np.where(impossible, self.default_prediction(), self.recommender.model.predict(user, item))
-        predictions = [
+        return [
             Prediction(
                 *pair, float(est), {"was_impossible": True, "reason": UNKNOWN} if no else {"was_impossible": False}
             )
             for pair, est, no in zip(testset, np.clip(estimate, *self.trainset.rating_scale), impossible, strict=True)
         ]
-        for prediction in predictions if verbose else ():
-            print(prediction)  # noqa: T201 what Surprise's verbose does
-        return predictions

@@ -220,6 +220,11 @@ def from_frame(
     return Dataset(ratings, users, items, None if timestamp is None else columns["timestamp"].to_numpy())
 
 
+def ids_of(column: nw.Series) -> np.ndarray | list:
+    """A column's ids, as `Vocabulary.encode` takes them."""
+    return column.to_numpy() if column.dtype.is_numeric() else column.to_list()
+
+
 def _kind(value: object) -> str:
     """What an id is, with NumPy's and Python's own numbers as one kind."""
     for kind in (bool, int, float, str, bytes):
@@ -246,7 +251,7 @@ def _encode(column: nw.Series, name: str, known: Vocabulary | None) -> tuple[np.
         raise ValueError(
             f"no id in column {name!r}, row {int(missing.argmax())}: every rating needs its ids; drop the row"
         )
-    ids = _index(column.to_numpy() if column.dtype.is_numeric() else column.to_list())
+    ids = _index(ids_of(column))
     kinds = {} if ids.dtype != object else {_kind(value): value for value in ids}
     if len(kinds) > 1:
         examples = ", ".join(f"{value!r} ({kind})" for kind, value in itertools.islice(kinds.items(), 3))

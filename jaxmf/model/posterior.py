@@ -1,12 +1,13 @@
 """What a Bayesian fit leaves: draws of the whole model, and predictions as means over them."""
 
+from collections.abc import Callable
 from typing import NamedTuple, cast, no_type_check
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
@@ -87,6 +88,24 @@ def predictive(posterior: Draw, kernel: Kernel, user: Int[AnyArray, " n"], item:
     return _predictive(posterior, kernel, jnp.asarray(user), jnp.asarray(item))
 
 
+def moments(function: Callable[[PyTree], PyTree], draws: PyTree) -> tuple[PyTree, PyTree]:
+    """Mean and variance over the draws of what `function` makes of each, in the memory of a few of its results.
+
+    Sums are about the first draw's, so that the squares lose nothing to rounding.
+    """
+    centre = function(jax.tree.map(lambda x: x[0], draws))
+
+    def add(sums: tuple, draw: PyTree) -> tuple[tuple, None]:
+        away = jax.tree.map(jnp.subtract, function(draw), centre)
+        return jax.tree.map(lambda total, x: total + x, sums, (away, jax.tree.map(jnp.square, away))), None
+
+    zero = jax.tree.map(jnp.zeros_like, centre)
+    n = len(jax.tree.leaves(draws)[0])
+    mean, square = jax.tree.map(lambda total: total / n, lax.scan(add, (zero, zero), draws)[0])
+    variance = jax.tree.map(lambda square, mean: jnp.maximum(square - mean**2, 0), square, mean)
+    return jax.tree.map(jnp.add, centre, mean), variance
+
+
 def ratings_of_draws(
     posterior: Draw, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]
 ) -> Float[Array, "s n"]:
@@ -151,18 +170,9 @@ def pick(key: Key[Array, ""], posterior: Draw) -> Params:
 
 @jax.jit
 def _predictive(posterior: Draw, kernel: Kernel, user: Int[Array, " n"], item: Int[Array, " n"]) -> Predictive:
-    def add(sums: tuple, draw: Draw) -> tuple[tuple, None]:
-        total, squares, noise = sums
+    def of_draw(draw: Draw) -> tuple[Float[Array, " n"], Float[Array, "..."]]:
         predicted = predict(draw.params, kernel, user, item)
-        away = draw.likelihood.mean(predicted, draw.noise) - centre
-        return (total + away, squares + away**2, noise + draw.likelihood.variance(predicted, draw.noise)), None
+        return draw.likelihood.mean(predicted, draw.noise), draw.likelihood.variance(predicted, draw.noise)
 
-    # About the first draw, so that the squares lose nothing to rounding.
-    first = jax.tree.map(lambda x: x[0], posterior)
-    centre = first.predict(kernel, user, item)
-    noise = jnp.zeros_like(first.likelihood.variance(centre, first.noise))
-    (total, squares, noise), _ = lax.scan(add, (jnp.zeros_like(centre), jnp.zeros_like(centre), noise), posterior)
-    draws = posterior.noise.shape[0]
-    mean = total / draws
-    variance = jnp.maximum(squares / draws - mean**2, 0)
-    return Predictive(centre + mean, jnp.sqrt(variance + noise / draws), jnp.sqrt(variance))
+    (mean, noise), (variance, _) = moments(of_draw, posterior)
+    return Predictive(mean, jnp.sqrt(variance + noise), jnp.sqrt(variance))

@@ -6,7 +6,7 @@ import narwhals as nw
 import numpy as np
 from jaxtyping import Int
 
-from jaxmf.data.ratings import Ratings, Vocabulary
+from jaxmf.data.ratings import Ratings, Vocabulary, ids_of
 
 Unknown = Literal["bias", "nan", "error"]
 
@@ -36,10 +36,8 @@ def pair_rows(
         raise ValueError(f"unknown must be one of {get_args(Unknown)}, got {unknown!r}")
     table: nw.DataFrame = nw.from_native(frame, eager_only=True)
     how = "error" if unknown == "error" else "mark"
-    for name in columns:
-        if name not in table.columns:
-            raise ValueError(f"no column {name!r} in the frame, which has {table.columns}: rename the one you mean")
-    return [rows_of_ids(known, ids_of(table[name]), unknown=how) for name, known in columns.items()]
+    found = {name: _column(table, name) for name in columns}
+    return [rows_of_ids(known, ids_of(found[name]), unknown=how) for name, known in columns.items()]
 
 
 def rows_of_ids(known: Vocabulary, ids: np.ndarray | list, *, unknown: Literal["error", "mark"]) -> np.ndarray:
@@ -66,17 +64,16 @@ def asked(users: Any, column: str, library: str) -> tuple[list, str]:  # noqa: A
         raise ValueError(f"users must be several ids, got {users!r}: pass [{users!r}]")
     native = nw.from_native(users, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(native, nw.DataFrame):
-        if column not in native.columns:
-            raise ValueError(f"no column {column!r} in the frame, which has {native.columns}: rename the one you mean")
-        native = native[column].unique(maintain_order=True)
+        native = _column(native, column).unique(maintain_order=True)
     if isinstance(native, nw.Series):
         return list(ids_of(native)), native.implementation.value
     return list(users), library
 
 
-def ids_of(column: nw.Series) -> np.ndarray | list:
-    """A column's ids, as `Vocabulary.encode` takes them."""
-    return column.to_numpy() if column.dtype.is_numeric() else column.to_list()
+def _column(table: nw.DataFrame, name: str) -> nw.Series:
+    if name not in table.columns:
+        raise ValueError(f"no column {name!r} in the frame, which has {table.columns}: rename the one you mean")
+    return table[name]
 
 
 def of_users(ratings: Ratings, rows: Int[np.ndarray, " b"]) -> Ratings:

@@ -6,7 +6,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree, ScalarLike
 from numpy.typing import ArrayLike
@@ -14,7 +13,7 @@ from numpy.typing import ArrayLike
 from jaxmf.data.ratings import AnyArray, Ratings, check
 from jaxmf.model.kernels import Kernel, Linear, Logistic, Polynomial
 from jaxmf.model.params import Params, check_rows, predict
-from jaxmf.model.posterior import Draw
+from jaxmf.model.posterior import Draw, moments
 from jaxmf.model.tables import Table
 from jaxmf.serving import top
 from jaxmf.serving.top import TopN
@@ -130,20 +129,13 @@ def _ratings(kernel: Kernel, users: Table, offset: ScalarLike, rows: Int[Array, 
 def _bounds(
     kernel: Kernel, users: Table, offset: Float[Array, " s"], width: ScalarLike, rows: Int[Array, " b"], items: Table
 ) -> Array:
-    """Mean and `width` standard deviations of r̂ over draws, summed about the first, so that squares lose nothing."""
+    """Mean and `width` standard deviations of r̂ over draws."""
 
-    def add(sums: tuple, draw: tuple) -> tuple[tuple, None]:
-        total, squares = sums
-        away = _ratings(kernel, draw[0], draw[1], rows, draw[2]) - centre
-        return (total + away, squares + away**2), None
+    def of_draw(draw: tuple[Table, Array, Table]) -> Array:
+        return _ratings(kernel, draw[0], draw[1], rows, draw[2])
 
-    first = jax.tree.map(lambda x: x[0], (users, offset, items))
-    centre = _ratings(kernel, first[0], first[1], rows, first[2])
-    zero = jnp.zeros_like(centre)
-    (total, squares), _ = lax.scan(add, (zero, zero), (users, offset, items))
-    mean, square = total / len(offset), squares / len(offset)
-    bound = centre + mean + width * jnp.sqrt(jnp.maximum(square - mean**2, 0))
-    return jnp.where(jnp.isneginf(items.bias[0])[None], -jnp.inf, bound)
+    mean, variance = moments(of_draw, (users, offset, items))
+    return jnp.where(jnp.isneginf(items.bias[0])[None], -jnp.inf, mean + width * jnp.sqrt(variance))
 
 
 @jax.jit

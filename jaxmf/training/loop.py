@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar, no_type_check, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -102,7 +102,6 @@ def check(ratings: Ratings, kernel: Kernel, rank: int, epochs: int, watch: Watch
         )
 
 
-@no_type_check  # a check after the run would look at the first state's buffers, which are given up
 def run(
     state: State,
     data: Any,  # noqa: ANN401 whatever pytree the trainer's epoch takes

@@ -55,17 +55,15 @@ class Places(NamedTuple):
 
 @no_type_check
 class Data(struct.PyTreeNode):
-    """The ratings in both directions, the features of either side, and where ratings are for a latent likelihood."""
+    """The histories with the features of either side, and where ratings are for a latent likelihood."""
 
     histories: als.Histories
-    user: Features | None
-    item: Features | None
     places: Places | None = None
 
 
 def data_of(ratings: Ratings, sides: Sides, likelihood: Likelihood) -> Data:
     """What `step` takes, on the host."""
-    return Data(als.histories(ratings), *sides, places(ratings) if likelihood.latent else None)
+    return Data(als.histories(ratings, sides), places(ratings) if likelihood.latent else None)
 
 
 def places(ratings: Ratings) -> Places:
@@ -93,13 +91,9 @@ def init(
     start = params.init(key_init, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
     start = start.replace(user=jax.tree.map(jnp.zeros_like, start.user))
 
-    def side(features: Features | None) -> Side:
-        n = 0 if features is None else features.n_features
-        zero = Table(jnp.zeros(()), jnp.zeros(rank))
-        link = Table(jnp.zeros(n), jnp.zeros((n, rank)))
-        return Side(zero, jax.tree.map(jnp.ones_like, zero), link, jnp.ones(()))
-
-    return State(Draw(start, side(sides.user), side(sides.item), jnp.ones(()), likelihood.start(ratings)), key)
+    zero = Table(jnp.zeros(()), jnp.zeros(rank))
+    user, item = (Side(zero, jax.tree.map(jnp.ones_like, zero), link, jnp.ones(())) for link in links.init(sides, rank))
+    return State(Draw(start, user, item, jnp.ones(()), likelihood.start(ratings)), key)
 
 
 def step(state: State, data: Data, *, kernel: Kernel) -> tuple[State, Info]:
@@ -110,24 +104,22 @@ def step(state: State, data: Data, *, kernel: Kernel) -> tuple[State, Info]:
     """
     key, *keys = jax.random.split(state.key, 6)
     if data.places is None:
-        draw = sample_sides(tuple(keys[:4]), state.draw, data.histories, data, kernel=kernel)
+        draw = sample_sides(tuple(keys[:4]), state.draw, data.histories, kernel=kernel)
         noise, info = sample_noise(keys[4], draw.params, data.histories.ratings, kernel=kernel)
         return State(draw.replace(noise=noise), key), info
     draw, latent, info = sample_latent(keys[4], state.draw, data.histories.ratings, kernel=kernel)
-    draw = sample_sides(tuple(keys[:4]), draw, _written(data.histories, data.places, latent), data, kernel=kernel)
+    draw = sample_sides(tuple(keys[:4]), draw, _written(data.histories, data.places, latent), kernel=kernel)
     return State(draw, key), info
 
 
-def sample_sides(
-    keys: tuple[Key[Array, ""], ...], draw: Draw, histories: als.Histories, data: Data, *, kernel: Kernel
-) -> Draw:
+def sample_sides(keys: tuple[Key[Array, ""], ...], draw: Draw, histories: als.Histories, *, kernel: Kernel) -> Draw:
     """The draw with both sides' priors and rows drawn anew, given what the `histories` hold in place of ratings."""
-    model = draw.params
-    user = sample_side(keys[0], model.user, draw.user, data.user)
-    users = sample_table(keys[1], kernel, model, histories.user, user, data.user, draw.noise)
+    model, features = draw.params, histories.features
+    user = sample_side(keys[0], model.user, draw.user, features.user)
+    users = sample_table(keys[1], kernel, model, histories.user, user, features.user, draw.noise)
     model = model.replace(user=users)
-    item = sample_side(keys[2], model.item, draw.item, data.item)
-    items = sample_table(keys[3], kernel, model.transpose(), histories.item, item, data.item, draw.noise)
+    item = sample_side(keys[2], model.item, draw.item, features.item)
+    items = sample_table(keys[3], kernel, model.transpose(), histories.item, item, features.item, draw.noise)
     return draw.replace(params=model.replace(item=items), user=user, item=item)
 
 

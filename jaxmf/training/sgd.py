@@ -133,21 +133,27 @@ def shuffled(key: Key[Array, ""], ratings: Ratings, batch_size: int) -> Ratings:
     return batches.replace(weight=jnp.where(real, batches.weight, 0))
 
 
-def linked(state: State, features: Sides, n: Weights, priors: Priors) -> tuple[State, Means | None]:
-    """The state with the links found anew from the rows, and the means that they give, where there are features.
-
-    A row without ratings is its prior mean.
-    """
+def prior_means(state: State, features: Sides) -> Means | None:
+    """What the links say of each row, where there are features."""
     if features == Sides():
-        return state, None
+        return None
+    model, link = state.params, state.links
+    return Means(links.means(features.user, link.user, model.user), links.means(features.item, link.item, model.item))
+
+
+def linked(state: State, features: Sides, n: Weights, priors: Priors) -> State:
+    """The state with the links found anew from the rows; a row without ratings is its prior mean."""
     model, old = state.params, state.links
     new = Links(
         links.most_probable(features.user, model.user, priors.user, n.user, old.user),
         links.most_probable(features.item, model.item, priors.item, n.item, old.item),
     )
-    means = Means(links.means(features.user, new.user, model.user), links.means(features.item, new.item, model.item))
+    state = state.replace(links=new)
+    means = prior_means(state, features)
+    if means is None:
+        return state
     model = model.replace(user=_rated(model.user, n.user, means.user), item=_rated(model.item, n.item, means.item))
-    return state.replace(params=model, links=new), means
+    return state.replace(params=model)
 
 
 def _rated(table: Table, n: Float[Array, " rows"], mean: Table) -> Table:
@@ -176,7 +182,7 @@ def fit(
         kernel: The kernel.
         rank: Number of factors.
         prior: The prior of both sides, or one each.
-        features: Features of either side's rows, whose link is found from the rows before every epoch and at the end.
+        features: Features of either side's rows, whose link is found from the rows after every epoch.
         epochs: Passes over the ratings.
         batch_size: Ratings a step.
         optimizer: Any row-wise Optax optimizer, schedules included; else `default_optimizer`.
@@ -206,13 +212,13 @@ def fit(
     def epoch(state: State, data: tuple[Ratings, Weights, Priors, Sides]) -> tuple[State, Info]:
         ratings, n, priors, features = data
         key, key_order = jax.random.split(state.key)
-        state, means = linked(state.replace(key=key), features, n, priors)
+        means = prior_means(state, features)
 
         def one(state: State, batch: Ratings) -> tuple[State, Info]:
             return step(state, batch, n, kernel=kernel, prior=priors, optimizer=optimizer, means=means)
 
-        state, info = lax.scan(one, state, shuffled(key_order, ratings, batch_size))
-        return linked(state, features, n, priors)[0], {"loss": info["loss"].mean()}
+        state, info = lax.scan(one, state.replace(key=key), shuffled(key_order, ratings, batch_size))
+        return linked(state, features, n, priors), {"loss": info["loss"].mean()}
 
     data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors, jax.tree.map(jnp.asarray, features))
     state, log = loop.run(state, data, epoch, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)

@@ -236,6 +236,7 @@ def trainers(ratings):
     """Each trainer's start, and its epoch as a function of a state."""
     kernel, prior = KERNELS[1], jaxmf.priors.DEFAULT
     data = jax.tree.map(jnp.asarray, als.histories(ratings))
+    sampled = gibbs.data_of(ratings, jaxmf.features.Sides(), jaxmf.likelihoods.Gaussian())
     optimizer, n = optax.adam(1e-2), jaxmf.objective.weights(ratings)
 
     def sgd_epoch(state: sgd.State) -> sgd.State:
@@ -246,7 +247,7 @@ def trainers(ratings):
             state, _ = sgd.step(state, batch, n, kernel=kernel, prior=prior, optimizer=optimizer)
         return state.replace(key=key)
 
-    step = jax.jit(lambda state: gibbs.step(state, gibbs.Data(data), kernel=kernel)[0])
+    step = jax.jit(lambda state: gibbs.step(state, sampled, kernel=kernel)[0])
     return {
         "als": (
             als.init(KEY, ratings, kernel=kernel, rank=3),

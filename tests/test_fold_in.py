@@ -30,7 +30,9 @@ def new_ratings(user, item, rating, n_users, n_items):
 def test_folding_in_a_training_user_is_training_s_half_step(kernel, ratings):
     model = als.fit(KEY, ratings, kernel=kernel, rank=4, epochs=3).params
     zero = model.replace(user=jax.tree.map(jnp.zeros_like, model.user))
-    half = als.solve_side(kernel, zero, als.histories(ratings).user, DEFAULT.user, steps=8, cg_steps=24)
+    state = als.init(KEY, ratings, kernel=kernel, rank=4).replace(params=zero)
+    sweep, _ = als.step(state, als.histories(ratings), kernel=kernel, prior=DEFAULT, steps=8, cg_steps=24)
+    half = sweep.params.user
     some = ratings.take(ratings.user % 3 == 0)
     folded = fold_in.fold_in_users(model, kernel, some).user
     touched = np.unique(some.user)

@@ -97,3 +97,28 @@ def test_little_padding_on_movielens():
     ratings = datasets.movielens_small().ratings
     stacks = histories.blocks(ratings) + histories.blocks(ratings.transpose())
     assert histories.padded_share(stacks) <= 0.35
+
+
+def test_joint_blocks_hold_each_rating_from_both_sides_users_first():
+    ratings = ratings_with([40, 0, 3, 1, 70])
+    stacks = histories.joint_blocks(ratings)
+    n = ratings.n_users
+    from_users = [(u, i + n, r) for u, i, r in zip(ratings.user, ratings.item, ratings.rating, strict=True)]
+    assert unpack(stacks) == sorted(from_users + [(i, u, r) for u, i, r in from_users])
+    rows = [block[block < histories.PADDING] for stack in stacks for block in stack.rows]
+    np.testing.assert_array_equal(np.concatenate(rows), np.arange(n + ratings.n_items))
+    assert all((block < n).all() or (block >= n).all() for block in rows)
+
+
+def test_joint_blocks_keep_users_before_items_however_long_a_row(monkeypatch):
+    monkeypatch.setattr(histories, "PAGES", 4)
+    ratings = ratings_with([200, 1, 2])
+    stacks = histories.joint_blocks(ratings)
+    rows = np.concatenate([block[block < histories.PADDING] for stack in stacks for block in stack.rows])
+    assert (rows[:3] < 3).all()
+    assert sorted(rows) == list(range(3 + ratings.n_items))
+    assert histories.joint_blocks(ratings_with([]).replace(n_items=0)) == ()
+
+
+def test_little_padding_in_joint_blocks_of_movielens():
+    assert histories.padded_share(histories.joint_blocks(datasets.movielens_small().ratings)) <= 0.35

@@ -78,7 +78,8 @@ def test_fold_in_under_a_mean_is_the_half_step_of_training(ratings: Ratings):
     fit = als.fit(KEY, ratings, kernel=kernel, rank=3, prior=PRIORS, features=both, epochs=3)
     data = als.histories(ratings, both)
     mean = links.row_means(data.features.user, fit.links.user)
-    half = als.solve_side(kernel, fit.params, data.user, PRIORS.user, mean, steps=1, cg_steps=30)
+    state = als.State(fit.params, fit.links)
+    half = als.step(state, data, kernel=kernel, prior=PRIORS, cg_steps=30)[0].params.user
     folded = fold_in.fold_in_users(fit.params, kernel, ratings, prior=PRIORS, means=mean).user
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), folded, half)
 

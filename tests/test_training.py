@@ -9,7 +9,7 @@ import optax
 import pytest
 from reference import KERNELS, flat
 
-from jaxmf.data import datasets, splits
+from jaxmf.data import datasets, histories, splits
 from jaxmf.model import objective, params, rows
 from jaxmf.model.kernels import Linear, Logistic
 from jaxmf.model.priors import DEFAULT, Prior, Priors
@@ -83,28 +83,29 @@ def test_shuffled_batches_hold_every_rating_once(ratings):
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: type(kernel).__name__)
-def test_no_half_sweep_raises_the_objective(kernel, ratings):
+def test_no_block_of_a_sweep_raises_the_objective(kernel, ratings, monkeypatch):
+    monkeypatch.setattr(histories, "PAGES", 16)
     data = als.histories(ratings)
     model = als.init(KEY, ratings, kernel=kernel, rank=4).params
+    n_users, table = len(model.user), model.user.join(model.item)
+    mean = jax.tree.map(jnp.zeros_like, table)
+    precision = DEFAULT.user.precision(data.n.user).join(DEFAULT.item.precision(data.n.item))
 
     @jax.jit
-    def half(model, data):
-        return model.replace(
-            user=als.solve_side(kernel, model, data.user, DEFAULT.user, steps=1, cg_steps=2)
-        ), objective.loss(model, kernel, data.ratings, DEFAULT, data.n)
+    def solve(table, block):
+        stack = jax.tree.map(lambda x: x[None], block)
+        table = als.solve_blocks(kernel, model.offset, table, (stack,), mean, precision, steps=1, cg_steps=2)
+        user, item = table.cut(n_users)
+        return table, objective.loss(model.replace(user=user, item=item), kernel, data.ratings, DEFAULT, data.n)
 
-    @jax.jit
-    def other_half(model, data):
-        flipped = model.transpose()
-        return model.replace(
-            item=als.solve_side(kernel, flipped, data.item, DEFAULT.item, steps=1, cg_steps=2)
-        ), objective.loss(model, kernel, data.ratings, DEFAULT, data.n)
-
-    losses = []
-    for _ in range(6):
-        for step in (half, other_half):
-            model, loss = step(model, data)
-            losses.append(float(loss))
+    losses, blocks = (
+        [],
+        [jax.tree.map(lambda x, g=g: x[g], stack) for stack in data.blocks for g in range(len(stack.rows))],
+    )
+    assert len(blocks) > 4
+    for block in blocks * 3:
+        table, loss = solve(table, block)
+        losses.append(float(loss))
     assert (np.diff(losses) <= 1e-4 * np.abs(losses[:-1])).all()
     assert losses[-1] < 0.9 * losses[0]
 
@@ -226,6 +227,5 @@ def test_weights_count_as_repeated_ratings(ratings):
 
 
 def test_row_weights_are_the_objectives(ratings):
-    stacks = als.histories(ratings)
-    n = np.concatenate([jax.vmap(rows.row_weights)(stack).ravel() for stack in stacks.user])
-    np.testing.assert_allclose(n[: ratings.n_users], stacks.n.user)
+    n = np.concatenate([jax.vmap(rows.row_weights)(stack).ravel() for stack in histories.blocks(ratings)])
+    np.testing.assert_allclose(n[: ratings.n_users], als.histories(ratings).n.user)

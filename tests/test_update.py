@@ -62,7 +62,9 @@ def test_weights_and_decay_reach_the_fold_in_as_they_reach_training(model, ratin
     decay = changes.time_decay(np.arange(len(ratings)), half_life=100)
     aged = ratings.replace(weight=decay)
     zero = model.replace(user=jax.tree.map(jnp.zeros_like, model.user))
-    half = als.solve_side(KERNEL, zero, als.histories(aged).user, DEFAULT.user, steps=8, cg_steps=24)
+    state = als.init(jax.random.key(0), aged, kernel=KERNEL, rank=model.user.rank).replace(params=zero)
+    sweep, _ = als.step(state, als.histories(aged), kernel=KERNEL, prior=DEFAULT, steps=8, cg_steps=24)
+    half = sweep.params.user
     folded = fold_in.fold_in_users(model, KERNEL, aged)
     np.testing.assert_allclose(flat(folded.user), flat(half), rtol=1e-3, atol=2e-4)
     assert np.abs(flat(folded.user) - solved(model, ratings, np.arange(30))).max() > 0.01

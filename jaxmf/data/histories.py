@@ -8,6 +8,7 @@ with a million, and one compiled program a whole side.
 import bisect
 from typing import no_type_check
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -25,6 +26,9 @@ WASTE = 0.25
 
 PAGES = 1024
 """Pages a block: at rank 64 and 32 ratings a page 8 MiB of factors, which stay in a CPU's cache over all CG steps."""
+
+PADDING = np.iinfo(np.int32).max
+"""The number of a row that is none."""
 
 
 @no_type_check
@@ -88,6 +92,23 @@ def blocks(
     return tuple(stacks)
 
 
+def joint_blocks(ratings: Ratings) -> tuple[Block, ...]:
+    """Both sides' histories over one table that holds the users' rows and then the items'.
+
+    Ordinary rows of both sides share one stack, so that one program of half the size serves both. The blocks are in the
+    order of a sweep: all users, then all items, and none has rows of both.
+    """
+    n_users, n_rows = ratings.n_users, ratings.n_users + ratings.n_items
+    by_user = ratings.replace(item=np.asarray(ratings.item) + n_users, n_users=n_rows, n_items=n_rows)
+    counts = np.bincount(ratings.user, minlength=n_users), np.bincount(ratings.item, minlength=ratings.n_items)
+    width = _width(np.concatenate(counts))
+    users = blocks(by_user, np.arange(n_users), width=width)
+    items = blocks(by_user.transpose(), np.arange(n_users, n_rows), width=width)
+    ordinary = [stack for stack in (*users, *items) if stack.owner.shape[1] <= PAGES]
+    long_users, long_items = ([stack for stack in side if stack.owner.shape[1] > PAGES] for side in (users, items))
+    return (*long_users, *([_joined(ordinary)] if ordinary else []), *long_items)
+
+
 def packed_row(other: ArrayLike, rating: ArrayLike, weight: ArrayLike | float = 1.0) -> Int[np.ndarray, " packed"]:
     """One row's history as a single array, padded as `blocks` would: a request's cost is the arrays that it moves.
 
@@ -122,6 +143,22 @@ def padded_share(stacks: tuple[Block, ...]) -> float:
     """Share of the slots that hold no rating (or one of weight 0)."""
     slots = sum(stack.weight.size for stack in stacks)
     return 1 - sum(int(np.count_nonzero(stack.weight)) for stack in stacks) / max(1, slots)
+
+
+def _joined(stacks: list[Block]) -> Block:
+    """Stacks of one page width as one."""
+    b, p = (
+        max(shape) for shape in zip(*((stack.rows.shape[1], stack.owner.shape[1]) for stack in stacks), strict=True)
+    )
+
+    def grown(x: np.ndarray, size: int, fill: int) -> np.ndarray:
+        return np.pad(x, [(0, 0), (0, size - x.shape[1]), *[(0, 0)] * (x.ndim - 2)], constant_values=fill)
+
+    def alike(stack: Block) -> Block:
+        pages = [grown(x, p, 0) for x in (stack.other, stack.rating, stack.weight)]
+        return Block(grown(stack.rows, b, PADDING), grown(stack.owner, p, b - 1), *pages)
+
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *map(alike, stacks))
 
 
 def _rung(pages: int) -> int:
@@ -191,7 +228,7 @@ def _stack(
     if ladder and size <= PAGES:
         b = p = _rung(p)
 
-    out_rows = np.full((g, b), np.iinfo(np.int32).max, np.int32)
+    out_rows = np.full((g, b), PADDING, np.int32)
     slot = np.arange(len(chosen)) - first_row[block]
     out_rows[block, slot] = rows[chosen]
     page_block = np.repeat(block, pages[chosen])

@@ -17,7 +17,7 @@ def solve(matvec: MatVec, rhs: Table, diagonal: Table, *, steps: int, tol: float
 
     Each row has step lengths of its own, so that a batch is solved exactly as each of its rows alone would be
     (Hestenes & Stiefel 1952, preconditioned by A's diagonal), and the objective ½xᵀAx − xᵀb never rises from one
-    step to the next. It is differentiated implicitly, by solving again, not through the steps.
+    step to the next.
 
     Args:
         matvec: A times a table of `b` rows.
@@ -26,37 +26,24 @@ def solve(matvec: MatVec, rhs: Table, diagonal: Table, *, steps: int, tol: float
         steps: Most steps taken.
         tol: Stop when every row's preconditioned residual has fallen to this share of its first.
     """
+    residual = _divide(rhs, diagonal)
+    start = (jnp.int32(0), rhs - rhs, rhs, residual, rhs.dot(residual))
+    floor = tol**2 * start[-1]
 
-    def solve_from_zero(matvec: MatVec, rhs: Table) -> Table:
-        residual = _divide(rhs, diagonal)
-        start = (jnp.int32(0), rhs - rhs, rhs, residual, rhs.dot(residual))
-        floor = tol**2 * start[-1]
+    def unfinished(state: tuple) -> Bool[Array, ""]:
+        step, *_, size = state
+        return (step < steps) & jnp.any(size > floor)
 
-        def unfinished(state: tuple) -> Bool[Array, ""]:
-            step, *_, size = state
-            return (step < steps) & jnp.any(size > floor)
+    def improve(state: tuple) -> tuple:
+        step, x, r, p, size = state
+        ap = matvec(p)
+        length = _ratio(size, p.dot(ap))
+        x, r = x + p.scale(length), r - ap.scale(length)
+        z = _divide(r, diagonal)
+        new = r.dot(z)
+        return step + 1, x, r, z + p.scale(_ratio(new, size)), new
 
-        def improve(state: tuple) -> tuple:
-            step, x, r, p, size = state
-            ap = matvec(p)
-            length = _ratio(size, p.dot(ap))
-            x, r = x + p.scale(length), r - ap.scale(length)
-            z = _divide(r, diagonal)
-            new = r.dot(z)
-            return step + 1, x, r, z + p.scale(_ratio(new, size)), new
-
-        return lax.while_loop(unfinished, improve, start)[1]
-
-    # One array and not a table of two: where only one of them is differentiated, the other's tangent is no array.
-    x = lax.custom_linear_solve(
-        lambda x: matvec(Table.of_matrix(x)).matrix(),
-        rhs.matrix(),
-        lambda matvec, rhs: solve_from_zero(
-            lambda x: Table.of_matrix(matvec(x.matrix())), Table.of_matrix(rhs)
-        ).matrix(),
-        symmetric=True,
-    )
-    return Table.of_matrix(x)
+    return lax.while_loop(unfinished, improve, start)[1]
 
 
 def _divide(x: Table, by: Table) -> Table:

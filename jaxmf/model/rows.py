@@ -107,9 +107,12 @@ def solve_rows(
         return improve_rows(kernel, offset, start, others, block, mean, precision, **settings).matrix()
 
     def tangent(linear: Callable, rhs: Float[Array, "b c"]) -> Float[Array, "b c"]:
-        one = Table.of_matrix(jnp.ones_like(rhs))
-        matvec = lambda x: Table.of_matrix(linear(x.matrix()))  # noqa: E731
-        return cg.solve(matvec, Table.of_matrix(rhs), one, steps=4 * rhs.shape[1], tol=1e-7).matrix()
+        def solve_from_zero(matvec: Callable, rhs: Float[Array, "b c"]) -> Float[Array, "b c"]:
+            one = Table.of_matrix(jnp.ones_like(rhs))
+            of_table = lambda x: Table.of_matrix(matvec(x.matrix()))  # noqa: E731
+            return cg.solve(of_table, Table.of_matrix(rhs), one, steps=4 * rhs.shape[1], tol=1e-7).matrix()
+
+        return lax.custom_linear_solve(linear, rhs, solve_from_zero, symmetric=True)
 
     return Table.of_matrix(lax.custom_root(gradient, start.matrix(), solve, tangent))
 

@@ -55,6 +55,14 @@ class Table(struct.PyTreeNode):
             self.factors.at[rows].set(values.factors, mode="drop"),
         )
 
+    def join(self, other: "Table") -> "Table":
+        """The table with the rows of `other` after its own."""
+        return Table(jnp.concatenate([self.bias, other.bias]), jnp.concatenate([self.factors, other.factors]))
+
+    def cut(self, n: int) -> tuple["Table", "Table"]:
+        """The first `n` rows, and the rest."""
+        return Table(self.bias[:n], self.factors[:n]), Table(self.bias[n:], self.factors[n:])
+
     @property
     def rank(self) -> int:
         """Number of factors, `k`."""

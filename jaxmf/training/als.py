@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Key, ScalarLike
 
 from jaxmf.data.features import Sides, check_rows
-from jaxmf.data.histories import Block, blocks
+from jaxmf.data.histories import Block, joint_blocks
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
@@ -30,12 +30,11 @@ REMEDY = "raise `factor_reg`"
 
 @no_type_check
 class Histories(struct.PyTreeNode):
-    """The training ratings, the same as stacks of blocks of either side, and the features of either side's rows."""
+    """The training ratings, the same as blocks of both sides' rows, and the features of these."""
 
     ratings: Ratings
     n: Weights
-    user: tuple[Block, ...]
-    item: tuple[Block, ...]
+    blocks: tuple[Block, ...]
     features: Sides
 
 
@@ -49,7 +48,7 @@ class State(struct.PyTreeNode):
 
 def histories(ratings: Ratings, features: Sides = Sides()) -> Histories:
     """Ratings and features on the host as what `step` takes."""
-    return Histories(ratings, weights(ratings), blocks(ratings), blocks(ratings.transpose()), features)
+    return Histories(ratings, weights(ratings), joint_blocks(ratings), features)
 
 
 def init(key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int, features: Sides = Sides()) -> State:
@@ -62,7 +61,7 @@ def init(key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int, fe
 def step(
     state: State, data: Histories, *, kernel: Kernel, prior: Prior | Priors, steps: int = 1, cg_steps: int = 3
 ) -> tuple[State, Info]:
-    """One sweep: all users and their link with the items frozen, then all items and theirs with the users frozen.
+    """One sweep: all users with the items frozen, then all items with the users frozen, then the links of both.
 
     No part of it raises the objective, whatever the kernel and the number of steps. Info's `loss` is the objective
     after the sweep, a rating.
@@ -76,47 +75,62 @@ def step(
         cg_steps: Conjugate-gradient steps in each, from where the row is: a few suffice, as the next sweep goes on.
     """
     priors = both_sides(prior)
-    settings = {"steps": steps, "cg_steps": cg_steps}
     model, (features_user, features_item), n = state.params, data.features, data.n
-    mean = links.means(features_user, state.links.user, model.user)
-    model = model.replace(user=solve_side(kernel, model, data.user, priors.user, mean, **settings))
-    user = links.most_probable(features_user, model.user, priors.user, n.user, state.links.user)
-    mean = links.means(features_item, state.links.item, model.item)
-    model = model.replace(item=solve_side(kernel, model.transpose(), data.item, priors.item, mean, **settings))
-    item = links.most_probable(features_item, model.item, priors.item, n.item, state.links.item)
-    means = Means(links.means(features_user, user, model.user), links.means(features_item, item, model.item))
+    before = Means(
+        links.means(features_user, state.links.user, model.user),
+        links.means(features_item, state.links.item, model.item),
+    )
+    table = solve_blocks(
+        kernel,
+        model.offset,
+        model.user.join(model.item),
+        data.blocks,
+        before.user.join(before.item),
+        priors.user.precision(n.user).join(priors.item.precision(n.item)),
+        steps=steps,
+        cg_steps=cg_steps,
+    )
+    users, items = table.cut(len(model.user))
+    model = model.replace(user=users, item=items)
+    user = links.most_probable(features_user, users, priors.user, n.user, state.links.user)
+    item = links.most_probable(features_item, items, priors.item, n.item, state.links.item)
+    means = Means(links.means(features_user, user, users), links.means(features_item, item, items))
     total = loss(model, kernel, data.ratings, priors, n, means)
     total += links.penalty(user, priors.user.link_precision()) + links.penalty(item, priors.item.link_precision())
     return State(model, Links(user, item)), {"loss": total / n.user.sum()}
 
 
-def solve_side(
+def solve_blocks(
     kernel: Kernel,
-    model: Params,
+    offset: ScalarLike,
+    table: Table,
     stacks: tuple[Block, ...],
-    prior: Prior,
-    mean: Table | None = None,
+    mean: Table,
+    precision: Table,
     *,
     steps: int,
     cg_steps: int,
 ) -> Table:
-    """The users' table solved with the items frozen, each row from where it is; `mean` is all rows' prior mean, else 0.
+    """The table with each block's rows solved in turn, from where they are and given what the table then holds.
 
-    For the items pass `model.transpose()` and their stacks.
+    Args:
+        kernel: The kernel.
+        offset: Its offset μ.
+        table: The users' rows and then the items'.
+        stacks: Blocks that point into it, as `jaxmf.histories.joint_blocks` makes them.
+        mean: Prior means of the table's rows.
+        precision: Their prior precisions.
+        steps: As in `step`, and so are the others.
+        cg_steps: Likewise.
     """
-    table = model.user
-    means = jax.tree.map(jnp.zeros_like, table) if mean is None else mean
 
-    def solve(block: Block) -> Table:
-        start, middle = table[block.rows], means[block.rows]
-        precision = prior.precision(rows.row_weights(block))
-        return rows.improve_rows(
-            kernel, model.offset, start, model.item, block, middle, precision, steps=steps, cg_steps=cg_steps
-        )
+    def solve(table: Table, block: Block) -> tuple[Table, None]:
+        start, middle, around = table[block.rows], mean[block.rows], precision[block.rows]
+        solved = rows.improve_rows(kernel, offset, start, table, block, middle, around, steps=steps, cg_steps=cg_steps)
+        return table.put(block.rows, solved), None
 
     for stack in stacks:
-        solved = lax.map(solve, stack)
-        table = table.put(stack.rows.ravel(), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), solved))
+        table, _ = lax.scan(solve, table, stack)
     return table
 
 
@@ -163,8 +177,8 @@ def fit(
     priors = check(prior)
 
     def epoch(state: State, data: tuple[Histories, Priors]) -> tuple[State, Info]:
-        histories, priors = data
-        return step(state, histories, kernel=kernel, prior=priors, steps=steps, cg_steps=cg_steps)
+        known, priors = data
+        return step(state, known, kernel=kernel, prior=priors, steps=steps, cg_steps=cg_steps)
 
     state, log = loop.run(
         init(key, ratings, kernel=kernel, rank=rank, features=features),

@@ -25,7 +25,6 @@ from jaxmf.model.likelihoods import Gaussian, Likelihood, Ordinal
 from jaxmf.model.params import Params, predict
 from jaxmf.model.posterior import Draw, Side
 from jaxmf.model.tables import Table
-from jaxmf.training import als
 from jaxmf.training.cutpoints import sample_cutpoints
 from jaxmf.training.hyper import half_squares, sample_side
 from jaxmf.training.loop import Info
@@ -55,15 +54,19 @@ class Places(NamedTuple):
 
 @no_type_check
 class Data(struct.PyTreeNode):
-    """The histories with the features of either side, and where ratings are for a latent likelihood."""
+    """The training ratings, the same as blocks of either side, with features, and where ratings are for latent ones."""
 
-    histories: als.Histories
+    ratings: Ratings
+    user: tuple[Block, ...]
+    item: tuple[Block, ...]
+    features: Sides
     places: Places | None = None
 
 
 def data_of(ratings: Ratings, sides: Sides, likelihood: Likelihood) -> Data:
     """What `step` takes, on the host."""
-    return Data(als.histories(ratings, sides), places(ratings) if likelihood.latent else None)
+    where = places(ratings) if likelihood.latent else None
+    return Data(ratings, blocks(ratings), blocks(ratings.transpose()), sides, where)
 
 
 def places(ratings: Ratings) -> Places:
@@ -104,22 +107,22 @@ def step(state: State, data: Data, *, kernel: Kernel) -> tuple[State, Info]:
     """
     key, *keys = jax.random.split(state.key, 6)
     if data.places is None:
-        draw = sample_sides(tuple(keys[:4]), state.draw, data.histories, kernel=kernel)
-        noise, info = sample_noise(keys[4], draw.params, data.histories.ratings, kernel=kernel)
+        draw = sample_sides(tuple(keys[:4]), state.draw, data, kernel=kernel)
+        noise, info = sample_noise(keys[4], draw.params, data.ratings, kernel=kernel)
         return State(draw.replace(noise=noise), key), info
-    draw, latent, info = sample_latent(keys[4], state.draw, data.histories.ratings, kernel=kernel)
-    draw = sample_sides(tuple(keys[:4]), draw, _written(data.histories, data.places, latent), kernel=kernel)
+    draw, latent, info = sample_latent(keys[4], state.draw, data.ratings, kernel=kernel)
+    draw = sample_sides(tuple(keys[:4]), draw, _written(data, data.places, latent), kernel=kernel)
     return State(draw, key), info
 
 
-def sample_sides(keys: tuple[Key[Array, ""], ...], draw: Draw, histories: als.Histories, *, kernel: Kernel) -> Draw:
-    """The draw with both sides' priors and rows drawn anew, given what the `histories` hold in place of ratings."""
-    model, features = draw.params, histories.features
+def sample_sides(keys: tuple[Key[Array, ""], ...], draw: Draw, data: Data, *, kernel: Kernel) -> Draw:
+    """The draw with both sides' priors and rows drawn anew, given what the blocks hold in place of ratings."""
+    model, features = draw.params, data.features
     user = sample_side(keys[0], model.user, draw.user, features.user)
-    users = sample_table(keys[1], kernel, model, histories.user, user, features.user, draw.noise)
+    users = sample_table(keys[1], kernel, model, data.user, user, features.user, draw.noise)
     model = model.replace(user=users)
     item = sample_side(keys[2], model.item, draw.item, features.item)
-    items = sample_table(keys[3], kernel, model.transpose(), histories.item, item, features.item, draw.noise)
+    items = sample_table(keys[3], kernel, model.transpose(), data.item, item, features.item, draw.noise)
     return draw.replace(params=model.replace(item=items), user=user, item=item)
 
 
@@ -149,13 +152,13 @@ def sample_latent(
     return draw.replace(likelihood=likelihood), latent, info
 
 
-def _written(histories: als.Histories, places: Places, rating: Float[Array, " n"]) -> als.Histories:
+def _written(data: Data, places: Places, rating: Float[Array, " n"]) -> Data:
     """The blocks with other numbers in place of the ratings."""
 
     def side(stacks: tuple[Block, ...], places: tuple[Int[Array, "g p w"], ...]) -> tuple[Block, ...]:
         return tuple(stack.replace(rating=rating[at]) for stack, at in zip(stacks, places, strict=True))
 
-    return histories.replace(user=side(histories.user, places.user), item=side(histories.item, places.item))
+    return data.replace(user=side(data.user, places.user), item=side(data.item, places.item))
 
 
 def row_priors(side: Side, features: Features | None, n: int) -> Table:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmf.data.ratings import AnyArray, Ratings
@@ -20,12 +21,10 @@ class Weights(NamedTuple):
 
 
 def weights(ratings: Ratings) -> Weights:
-    """How much each row was rated."""
-    weight = jnp.asarray(ratings.weight)
-    return Weights(
-        jnp.zeros(ratings.n_users).at[ratings.user].add(weight),
-        jnp.zeros(ratings.n_items).at[ratings.item].add(weight),
-    )
+    """How much each row was rated, on the host."""
+    user = np.bincount(ratings.user, ratings.weight, ratings.n_users)
+    item = np.bincount(ratings.item, ratings.weight, ratings.n_items)
+    return Weights(user.astype(np.float32), item.astype(np.float32))
 
 
 class Means(NamedTuple):
@@ -39,13 +38,18 @@ def loss(
     params: Params, kernel: Kernel, ratings: Ratings, priors: Priors, n: Weights, means: Means | None = None
 ) -> Float[Array, ""]:
     """Σ w (r − r̂)² + Σ priors over all ratings and all rows; `n` is `weights(ratings)`, the means else 0."""
-    error = ratings.rating - predict(params, kernel, ratings.user, ratings.item)
     user, item = _away(params, means)
     return (
-        jnp.sum(ratings.weight * error**2)
+        squares(params, kernel, ratings)
         + penalty(priors.user, user, n.user).sum()
         + penalty(priors.item, item, n.item).sum()
     )
+
+
+def squares(params: Params, kernel: Kernel, ratings: Ratings) -> Float[Array, ""]:
+    """Σ w (r − r̂)² over all ratings."""
+    error = ratings.rating - predict(params, kernel, ratings.user, ratings.item)
+    return jnp.sum(ratings.weight * error**2)
 
 
 def batch_loss(

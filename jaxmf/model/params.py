@@ -1,5 +1,6 @@
 """The parameters of the model: two tables of one kind, and an offset."""
 
+from functools import partial
 from typing import no_type_check
 
 import jax
@@ -41,11 +42,17 @@ def init(
     """
     if not rank >= 1:
         raise ValueError(f"rank must be 1 or more, got {rank}: it is the number of factors a row")
+    user, item = _start(key, n_users, n_items, rank, scale)
+    return Params(user, item, jnp.asarray(offset, jnp.float32))
+
+
+@partial(jax.jit, static_argnames=("n_users", "n_items", "rank"))
+def _start(key: Key[Array, ""], n_users: int, n_items: int, rank: int, scale: ScalarLike) -> tuple[Table, Table]:
+    """Both tables, by one program."""
     users, items = jax.random.split(key)
-    return Params(
-        user=Table(jnp.zeros(n_users), scale * jax.random.normal(users, (n_users, rank))),
-        item=Table(jnp.zeros(n_items), scale * jax.random.normal(items, (n_items, rank))),
-        offset=jnp.asarray(offset, jnp.float32),
+    return (
+        Table(jnp.zeros(n_users), scale * jax.random.normal(users, (n_users, rank))),
+        Table(jnp.zeros(n_items), scale * jax.random.normal(items, (n_items, rank))),
     )
 
 

@@ -128,12 +128,14 @@ def improve_rows(
     *,
     steps: int = 8,
     cg_steps: int = 32,
+    tol: float = cg.TOL,
 ) -> Table:
     """The `b` rows after `steps` Gauss–Newton steps from `start`: what a sweep of training does, and a draw.
 
     Each step's equations are solved by conjugate gradients; one step is exact where the kernel is linear in the row.
     For the others a step that does not lower a row's objective is not taken and that row is damped
-    (Levenberg–Marquardt), so no row ever gets worse than its start. Arguments as in `solve_rows`.
+    (Levenberg–Marquardt), so no row ever gets worse than its start. Arguments as in `solve_rows`, and `tol`
+    as in `jaxmf.model.cg.solve`.
     """
 
     def loss(x: Table) -> Float[Array, " b"]:
@@ -143,8 +145,8 @@ def improve_rows(
         return linearised(kernel, offset, x, others, block, mean, precision)
 
     if kernel.linear:
-        return start + cg.solve(*equations(start), steps=cg_steps)
-    return _damped(equations, loss, start, steps, cg_steps)
+        return start + cg.solve(*equations(start), steps=cg_steps, tol=tol)
+    return _damped(equations, loss, start, steps, cg_steps, tol)
 
 
 def sample_rows(
@@ -214,6 +216,7 @@ def _damped(
     x: Table,
     steps: int,
     cg_steps: int,
+    tol: float,
 ) -> Table:
     """Levenberg–Marquardt (Marquardt 1963), each row with a damping of its own, starting undamped."""
 
@@ -221,7 +224,7 @@ def _damped(
         x, damping, current = state
         matvec, rhs, diagonal = equations(x)
         ridge = diagonal.scale(damping)
-        trial = x + cg.solve(lambda d: matvec(d) + d * ridge, rhs, diagonal + ridge, steps=cg_steps)
+        trial = x + cg.solve(lambda d: matvec(d) + d * ridge, rhs, diagonal + ridge, steps=cg_steps, tol=tol)
         new = loss(trial)
         better = new <= current
         x = jax.tree.map(lambda a, b: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b), trial, x)

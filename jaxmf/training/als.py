@@ -18,7 +18,7 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.links import Links
-from jaxmf.model.objective import Means, Weights, loss, weights
+from jaxmf.model.objective import Weights, squares, weights
 from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
 from jaxmf.model.tables import Table
@@ -76,17 +76,17 @@ def step(
     """
     priors = both_sides(prior)
     model, (features_user, features_item), n = state.params, data.features, data.n
-    before = Means(
-        links.means(features_user, state.links.user, model.user),
-        links.means(features_item, state.links.item, model.item),
+    precision = priors.user.precision(n.user).join(priors.item.precision(n.item))
+    mean = links.means(features_user, state.links.user, model.user).join(
+        links.means(features_item, state.links.item, model.item)
     )
     table = solve_blocks(
         kernel,
         model.offset,
         model.user.join(model.item),
         data.blocks,
-        before.user.join(before.item),
-        priors.user.precision(n.user).join(priors.item.precision(n.item)),
+        mean,
+        precision,
         steps=steps,
         cg_steps=cg_steps,
     )
@@ -94,8 +94,8 @@ def step(
     model = model.replace(user=users, item=items)
     user = links.most_probable(features_user, users, priors.user, n.user, state.links.user)
     item = links.most_probable(features_item, items, priors.item, n.item, state.links.item)
-    means = Means(links.means(features_user, user, users), links.means(features_item, item, items))
-    total = loss(model, kernel, data.ratings, priors, n, means)
+    away = table - links.means(features_user, user, users).join(links.means(features_item, item, items))
+    total = squares(model, kernel, data.ratings) + away.dot(away * precision).sum()
     total += links.penalty(user, priors.user.link_precision()) + links.penalty(item, priors.item.link_precision())
     return State(model, Links(user, item)), {"loss": total / n.user.sum()}
 
@@ -126,7 +126,8 @@ def solve_blocks(
 
     def solve(table: Table, block: Block) -> tuple[Table, None]:
         start, middle, around = table[block.rows], mean[block.rows], precision[block.rows]
-        solved = rows.improve_rows(kernel, offset, start, table, block, middle, around, steps=steps, cg_steps=cg_steps)
+        few = {"steps": steps, "cg_steps": cg_steps, "tol": 0.0}
+        solved = rows.improve_rows(kernel, offset, start, table, block, middle, around, **few)
         return table.put(block.rows, solved), None
 
     for stack in stacks:

@@ -162,6 +162,7 @@ def sample_rows(
     sign: ScalarLike = 1.0,
     steps: int = 8,
     cg_steps: int = 32,
+    tol: float = cg.TOL,
 ) -> Table:
     """A draw of the `b` rows from their posterior, by perturbing and solving.
 
@@ -183,13 +184,15 @@ def sample_rows(
         sign: 1, or −1 for the draw on the other side of the mean: the same perturbation mirrored.
         steps: Gauss–Newton steps of a kernel that is not linear.
         cg_steps: Conjugate-gradient steps in each.
+        tol: As in `jaxmf.model.cg.solve`.
     """
     key_ratings, key_prior = jax.random.split(key)
     scale = sign * lax.rsqrt(jnp.where(block.weight > 0, block.weight, 1))
     noisy = block.replace(rating=block.rating + scale * jax.random.normal(key_ratings, block.rating.shape))
     away = Table.of_matrix(jax.random.normal(key_prior, (len(start), 1 + start.rank)))
     away *= jax.tree.map(lambda p: sign * lax.rsqrt(p), precision)
-    return improve_rows(kernel, offset, start, others, noisy, mean + away, precision, steps=steps, cg_steps=cg_steps)
+    settings = {"steps": steps, "cg_steps": cg_steps, "tol": tol}
+    return improve_rows(kernel, offset, start, others, noisy, mean + away, precision, **settings)
 
 
 def row_losses(

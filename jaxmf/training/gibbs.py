@@ -1,5 +1,6 @@
 """Gibbs sampling: chains of sweeps, the draws that are kept of them, and the mean of what they predict."""
 
+from collections.abc import Callable
 from typing import NamedTuple, no_type_check
 
 import jax
@@ -121,7 +122,7 @@ def fit(
         return Chain(state, kept, jnp.zeros(n), jnp.int32(0), burn, sweeps - burn)
 
     def epoch(chain: Chain, data: tuple[Data, Ratings | None]) -> tuple[Chain, Info]:
-        chain, info = jax.vmap(lambda chain: _sweep(chain, *data, kernel=kernel))(chain)
+        chain, info = _each(chains, lambda chain: _sweep(chain, *data, kernel=kernel))(chain)
         return chain, info | {"loss": info["loss"].mean()}
 
     data = data_of(ratings, sides, likelihood)
@@ -139,6 +140,13 @@ def fit(
     predicted = np.asarray(chain.total.mean(0)) / (sweeps - burn)
     posterior = jax.tree.map(lambda x: x.reshape(keep, *x.shape[2:]), chain.kept)
     return GibbsFit(posterior, log.history, log.seconds, log.compile_seconds, predicted)
+
+
+def _each(chains: int, sweep: Callable[[Chain], tuple[Chain, Info]]) -> Callable[[Chain], tuple[Chain, Info]]:
+    """`sweep` of every chain side by side; a single one's without the axis, which costs it a third of its time."""
+    if chains > 1:
+        return jax.vmap(sweep)
+    return lambda chain: jax.tree.map(lambda x: x[None], sweep(jax.tree.map(lambda x: x[0], chain)))
 
 
 def _sweep(chain: Chain, data: Data, validation: Ratings | None, *, kernel: Kernel) -> tuple[Chain, Info]:

@@ -29,7 +29,8 @@ from jaxmf.training.cutpoints import sample_cutpoints
 from jaxmf.training.hyper import half_squares, sample_side
 from jaxmf.training.loop import Info
 
-CG_STEPS = 8
+CG_STEPS = 4
+"""From the last draw a few steps suffice: on a validation part of MovieLens latest-small 4 predict as 8 and 16 do."""
 
 
 @no_type_check
@@ -195,6 +196,7 @@ def sample_table(
             precision,
             steps=1,
             cg_steps=CG_STEPS,
+            tol=0.0,
         )
 
     for at, stack in enumerate(stacks):

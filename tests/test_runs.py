@@ -58,6 +58,7 @@ def test_a_folder_holds_the_whole_run(kept, csv):
     )
     assert one.settings["seconds"] >= one.metrics["seconds"].max() > 0
     assert {"python", "cores", "devices", "jaxmf", "jax", "numpy", "pandas", "flax", "optax"} <= set(one.versions)
+    assert one.versions["ratings"] == runs.read(kept["large"]).versions["ratings"]
     assert one.metrics[["fold", "epoch"]].to_numpy().tolist() == [
         [fold, epoch] for fold in (1, 2) for epoch in (1, 2, 3)
     ]
@@ -80,6 +81,17 @@ def test_a_run_is_repeated_from_its_arguments(kept, tmp_path):
     again = runs.read(tmp_path / "again")
     pd.testing.assert_frame_equal(one.metrics.drop(columns="seconds"), again.metrics.drop(columns="seconds"))
     assert without_times(one.result) == without_times(again.result)
+
+
+def test_other_ratings_in_a_file_of_the_same_name_are_seen(tmp_path, csv):
+    hashes = []
+    for name, rows in (("a", None), ("b", None), ("c", 100)):
+        pd.read_csv(csv, nrows=rows).to_csv(tmp_path / "ratings.csv", index=False)
+        args = common.Run(data=tmp_path / "ratings.csv", timestamp=None, run=tmp_path / name)
+        args.load()
+        args.save({})
+        hashes.append(runs.read(tmp_path / name).versions["ratings"])
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_a_fit_is_kept_by_epoch_after_it_ended(tmp_path):

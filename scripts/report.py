@@ -55,8 +55,7 @@ class Report:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A Markdown table with its longer side down; the index names the rows."""
-    frame = frame if len(frame) >= len(frame.columns) else frame.T
+    """A Markdown table; the index names the rows."""
     cells = frame.map(lambda value: "" if value is None or value != value else text(value).replace("|", r"\|"))
     cells.index, cells.columns = cells.index.map(str), cells.columns.map(str)
     return cells.to_markdown(disable_numparse=True)
@@ -83,7 +82,8 @@ def summary(script: str, kept: Mapping[str, runs.Run]) -> Iterable[str]:
     results = _frame(kept, lambda one: _without(measured(one.result), one.settings["settings"]))
     time = _frame(kept, lambda one: {"wall seconds": one.settings["seconds"], "started": one.settings["started"]})
     yield f"## {script}"
-    yield table(pd.concat([settings, results, time, versions], axis=1))
+    both = pd.concat([settings, results, time, versions], axis=1)
+    yield table(both if len(both) >= len(both.columns) else both.T)  # the longer side down
     yield f"The same in all of them: {text(shared)}." if len(kept) > 1 else f"Settings: {text(shared)}."
     yield f"Made with {text(same)}."
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import runs
 from benchmarks import environment, report
 from benchmarks.task import Task
 from benchmarks.turns import FailedError, Worker, rotation
-from common import Run, run, say
+from common import Run, run, say, text
 
 import jaxmf
 
@@ -121,7 +121,7 @@ class Bench:
                     continue
                 try:
                     results[entry].append(worker.turn(entry))
-                    say(f"round {at + 1} of {rounds}, {where}: {report.text(results[entry][-1])}")
+                    say(f"round {at + 1} of {rounds}, {where}: {text(results[entry][-1])}")
                 except FailedError as error:
                     self._fail(where, error)
         for worker in workers:
@@ -152,22 +152,9 @@ def median(rounds: list[Any]) -> Any:  # noqa: ANN401 a number or several by nam
     return statistics.median(rounds)
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on, and how busy it was before."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return {
-        "cpu": names[0].split(":")[1].strip() if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "load_before": round(os.getloadavg()[0], 2),
-    }
-
-
 def main(args: Benchmark) -> None:
     """Install, measure, report."""
-    before = machine()
+    before = runs.machine() | {"load_before": round(os.getloadavg()[0], 2)}
     pythons: dict[str, Path | str] = {OURS.distribution: sys.executable}
     unavailable: dict[str, str] = {}
     versions = environment.versions(sys.executable, ["jaxmf", "jax", "jaxlib", "numpy"])
@@ -194,9 +181,9 @@ def main(args: Benchmark) -> None:
     say(f"\n{markdown}")
     args.save(result)
     report.plots(args, result)
-    if args.plots is not None:
-        args.plots.mkdir(parents=True, exist_ok=True)
-        (args.plots / "benchmark.md").write_text(markdown)
+    for folder in args.pictures:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "benchmark.md").write_text(markdown)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """What the scripts share: which data to read, where results go, how a table and a plot look."""
 
 import dataclasses
-import json
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+import runs
 import tyro
 
 import jaxmf
@@ -36,9 +38,33 @@ class Run:
     """File for the numbers."""
     plots: Path | None = None
     """Folder for the plots (PNG)."""
+    run: Path | None = None
+    """New folder for all that is known of this run: settings, versions, metrics by epoch, numbers and plots."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into the run's folder."""
+
+    @functools.cached_property
+    def folder(self) -> runs.Folder | None:
+        """Where `--run` keeps this run, made when it is first asked for."""
+        if self.run is None:
+            if self.tensorboard:
+                raise ValueError("--tensorboard writes into the run's folder: name one with --run")
+            return None
+        return runs.Folder(self.run, dataclasses.asdict(self), tensorboard=self.tensorboard)
+
+    @property
+    def pictures(self) -> list[Path]:
+        """Folders that plots are kept in: that of `--plots` and the run's."""
+        return [folder for folder in (self.plots, self.run) if folder is not None]
 
     def load(self) -> jaxmf.ratings.Dataset:
         """The ratings."""
+        data = self._read()
+        if self.folder is not None:
+            self.folder.made_from(data)
+        return data
+
+    def _read(self) -> jaxmf.ratings.Dataset:
         if self.data is None:
             return jaxmf.datasets.movielens_small()
         if (self.data / "u.data").exists():
@@ -48,22 +74,34 @@ class Run:
         columns = {"user": self.user, "item": self.item, "rating": self.rating, "timestamp": self.timestamp}
         return jaxmf.datasets.read(self.data, **columns)
 
+    def log_epoch(self, epoch: int, numbers: Mapping[str, float], **where: int | str) -> None:
+        """Keep one epoch's numbers in the run's folder, as they come."""
+        if self.folder is not None:
+            self.folder.log(numbers, {**where, "epoch": epoch})
+
+    def log(self, history: Mapping[str, np.ndarray], **where: int | str) -> None:
+        """Keep a fit's numbers by epoch in the run's folder, after the fit: nothing looks on while it is timed."""
+        for epoch, values in enumerate(zip(*history.values(), strict=True), 1):
+            numbers = {name: float(np.mean(value)) for name, value in zip(history, values, strict=True)}
+            self.log_epoch(epoch, numbers, **where)
+
     def save(self, result: Mapping[str, Any]) -> None:
-        """Write the numbers where `--json` says."""
+        """Write the numbers where `--json` and `--run` say."""
         if self.json is not None:
-            self.json.parent.mkdir(parents=True, exist_ok=True)
-            self.json.write_text(json.dumps(result, indent=1, default=float) + "\n")
+            runs.write(self.json, result)
+        if self.folder is not None:
+            self.folder.close(result)
 
     def plot(self, name: str, title: str, x: str, y: str) -> "Plot":
-        """A figure that is saved where `--plots` says."""
-        return Plot(self.plots, name, title, x, y)
+        """A figure that is saved where `--plots` and `--run` say."""
+        return Plot(self.pictures, name, title, x, y)
 
 
 class Plot:
-    """`with run.plot(…) as axes:` draws and saves a figure; without `--plots` it draws nothing that is kept."""
+    """`with run.plot(…) as axes:` draws a figure and saves it in each of the folders."""
 
-    def __init__(self, folder: Path | None, name: str, title: str, x: str, y: str) -> None:
-        self.folder, self.name, self.labels = folder, name, (title, x, y)
+    def __init__(self, folders: Sequence[Path], name: str, title: str, x: str, y: str) -> None:
+        self.folders, self.name, self.labels = folders, name, (title, x, y)
 
     def __enter__(self) -> "Axes":
         import matplotlib as mpl
@@ -84,10 +122,17 @@ class Plot:
         axes = self.figure.axes[0]
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.figure.savefig(self.folder / f"{self.name}.png", dpi=160)
+        for folder in self.folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.figure.savefig(folder / f"{self.name}.png", dpi=160)
         plt.close(self.figure)
+
+
+def text(value: Any) -> str:  # noqa: ANN401
+    """A number in four digits, or several by name."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {text(one)}" for name, one in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -104,6 +149,9 @@ def say(text: str) -> None:
 def run(main: Callable[[Any], None], kind: type) -> None:
     """Read the command line as a `kind` and run `main`; bad input ends in its message, without a traceback."""
     try:
-        main(tyro.cli(kind))
+        args = tyro.cli(kind)
+        if isinstance(args, Run):
+            _ = args.folder  # a folder that can't be used is refused before anything runs
+        main(args)
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -28,12 +28,13 @@ def main(args: Compare) -> None:
     }
     ours = {"jaxmf SGD": jaxmf.sgd, "jaxmf ALS": jaxmf.als}
     scores = {name: [] for name in [*surprise, *ours]}
-    for split in jaxmf.splits.k_fold(len(ratings), args.folds, seed=args.seed):
+    for fold, split in enumerate(jaxmf.splits.k_fold(len(ratings), args.folds, seed=args.seed), 1):
         for name, algorithm in surprise.items():
             scores[name].append(jaxmf.surprise.evaluate(algorithm, ratings, split))
         train, test = ratings.take(split.train), ratings.take(split.test)
         for name, trainer in ours.items():
             result = trainer.fit(jax.random.key(args.seed), train, kernel=kernel)
+            args.log(result.history, system=name, fold=fold)
             predicted = np.clip(jaxmf.params.predict(result.params, kernel, test.user, test.item), low, high)
             errors = jaxmf.metrics.rmse(predicted, test.rating), jaxmf.metrics.mae(predicted, test.rating)
             scores[name].append(jaxmf.surprise.Score(*errors, result.seconds))

@@ -17,6 +17,7 @@ from jaxmf.model.params import Params
 
 PRIOR = jaxmf.priors.NEW_USERS
 REVEALED = (1, 2, 5, 10, 20, 50)
+MODELS = {False: "before the new users", True: "full retrain"}
 
 
 @dataclasses.dataclass
@@ -109,7 +110,9 @@ def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
 
     def train(*, revealed: bool) -> jaxmf.Fit:
-        return trainer.fit(key, protocol.known(revealed=revealed), kernel=kernel, rank=args.rank, prior=PRIOR)
+        fit = trainer.fit(key, protocol.known(revealed=revealed), kernel=kernel, rank=args.rank, prior=PRIOR)
+        args.log(fit.history, model=MODELS[revealed])
+        return fit
 
     def error(model: Params) -> float:
         return protocol.error(np.asarray(jaxmf.params.predict(model, kernel, hidden.user, hidden.item)))
@@ -153,7 +156,7 @@ def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
         known = protocol.known(revealed=revealed)
         sides = jaxmf.features.implicit_sides(known) if implicit else None
         watch = jaxmf.Watch(validation=hidden)
-        return jaxmf.gibbs.fit(
+        fit = jaxmf.gibbs.fit(
             key,
             known,
             kernel=kernel,
@@ -164,6 +167,8 @@ def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
             keep=args.draws,
             watch=watch,
         )
+        args.log(fit.history, model=MODELS[revealed])
+        return fit
 
     def fold_in(part: Ratings, posterior: jaxmf.posterior.Draw) -> float:
         features = jaxmf.features.implicit(part) if implicit else None

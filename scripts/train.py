@@ -50,7 +50,7 @@ class Train(Run):
 
 
 def fit(
-    args: Train, kernel: Kernel, train: Ratings, test: Ratings
+    args: Train, kernel: Kernel, fold: int, train: Ratings, test: Ratings
 ) -> tuple[np.ndarray, jaxmf.loop.Log, dict[str, float]]:
     """One fold's predictions of the test part, which training looks at for the plot of the learning curve alone.
 
@@ -59,8 +59,13 @@ def fit(
     key = jax.random.key(args.seed)
     settings = {} if args.epochs is None else {"sweeps" if args.method == "gibbs" else "epochs": args.epochs}
     features = jaxmf.features.implicit_sides(train) if args.features == "implicit" else jaxmf.features.Sides()
+    looks = args.method == "gibbs" or args.pictures
+    watch = jaxmf.Watch(
+        validation=test if looks else None,
+        progress=args.progress,
+        callback=None if args.run is None else lambda epoch, numbers, _: args.log_epoch(epoch, numbers, fold=fold),
+    )
     if args.method == "gibbs":
-        watch = jaxmf.Watch(validation=test, progress=args.progress)
         levels = np.unique(train.rating)
         ordinal = args.likelihood == "ordinal"
         likelihood = jaxmf.likelihoods.Ordinal(levels) if ordinal else jaxmf.likelihoods.Gaussian()
@@ -69,7 +74,6 @@ def fit(
         measures = {} if args.likelihood is None else {"log_likelihood": likelihood_of(result, kernel, levels, test)}
         log = jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
         return result.predicted, log, measures
-    watch = jaxmf.Watch(validation=test if args.plots else None, progress=args.progress)
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
     result = trainer.fit(key, train, kernel=kernel, rank=args.rank, features=features, watch=watch, **settings)
     predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
@@ -106,9 +110,9 @@ def main(args: Train) -> None:
         f"{args.method}, {kernel}, rank {args.rank}"
     )
     folds, curves, compile_seconds = [], [], 0.0
-    for split in splits(args, len(ratings)):
+    for fold, split in enumerate(splits(args, len(ratings)), 1):
         train, test = ratings.take(split.train), ratings.take(split.test)
-        predicted, log, measures = fit(args, kernel, train, test)
+        predicted, log, measures = fit(args, kernel, fold, train, test)
         predicted = np.clip(predicted, low, high)
         errors = {"rmse": jaxmf.metrics.rmse(predicted, test.rating), "mae": jaxmf.metrics.mae(predicted, test.rating)}
         folds.append(errors | measures | {"fit_seconds": log.seconds})

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from common import Run
+from common import Run, text
 
 TITLES = {
     "fold_in_single_ms": "One user, 20 ratings, rank 64, warm, arrays in and row out: p50, ms",
@@ -79,13 +79,6 @@ def targets(result: Mapping[str, Any]) -> dict[str, dict[str, float | str]]:
         for what, (name, value, at_most) in rows.items()
         if result[name]
     }
-
-
-def text(value: Any) -> str:  # noqa: ANN401
-    """A number in four digits, or several by name."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {text(one)}" for name, one in value.items())
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def table(title: str, rows: Mapping[str, Any]) -> str:

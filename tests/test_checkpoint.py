@@ -268,7 +268,7 @@ def trainers(ratings):
             jax.jit(lambda state: als.step(state, data, kernel=kernel, prior=prior)[0]),
         ),
         "sgd": (sgd.init(KEY, ratings, kernel=kernel, rank=3, optimizer=optimizer), jax.jit(sgd_epoch)),
-        "gibbs": (gibbs.init(KEY, ratings, jaxmf.features.Sides(), kernel=kernel, rank=3), step),
+        "gibbs": (gibbs.init(KEY, ratings, kernel=kernel, rank=3), step),
     }
 
 

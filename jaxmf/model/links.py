@@ -38,9 +38,9 @@ class Links(NamedTuple):
     item: Table
 
 
-def init(sides: Sides, rank: int) -> Links:
+def init(features: Sides, rank: int) -> Links:
     """Links of zeros."""
-    sizes = [0 if features is None else features.n_features for features in sides]
+    sizes = [0 if side is None else side.n_features for side in features]
     return Links(*(Table(jnp.zeros(size), jnp.zeros((size, rank))) for size in sizes))
 
 

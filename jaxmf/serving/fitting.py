@@ -46,7 +46,7 @@ def fit_model(
             raise ValueError('prior is given and method="gibbs" samples it: leave it out, or use "als" or "sgd"')
         sweeps = SWEEPS if epochs is None else epochs
         burn = sweeps // 6
-        settings = {"sides": features, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
+        settings = {"features": features, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
         fitted = gibbs.fit(key, ratings, kernel=kernel, rank=rank, watch=watch, **settings)
         return Posterior(fitted.posterior, kernel, jax.random.fold_in(key, 1))
     priors = both_sides(DEFAULT if prior is None else prior)

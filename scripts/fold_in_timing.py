@@ -154,14 +154,14 @@ def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
 
     def train(*, revealed: bool) -> jaxmf.gibbs.GibbsFit:
         known = protocol.known(revealed=revealed)
-        sides = jaxmf.features.implicit_sides(known) if implicit else None
+        features = jaxmf.features.implicit_sides(known) if implicit else jaxmf.features.Sides()
         watch = jaxmf.Watch(validation=hidden)
         fit = jaxmf.gibbs.fit(
             key,
             known,
             kernel=kernel,
             rank=args.rank,
-            sides=sides,
+            features=features,
             sweeps=args.sweeps,
             burn=60,
             keep=args.draws,

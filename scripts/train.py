@@ -69,8 +69,8 @@ def fit(
         levels = np.unique(train.rating)
         ordinal = args.likelihood == "ordinal"
         likelihood = jaxmf.likelihoods.Ordinal(levels) if ordinal else jaxmf.likelihoods.Gaussian()
-        settings |= {"kernel": kernel, "likelihood": likelihood, "rank": args.rank, "sides": features}
-        result = jaxmf.gibbs.fit(key, train, watch=watch, **settings)
+        settings |= {"kernel": kernel, "likelihood": likelihood, "rank": args.rank}
+        result = jaxmf.gibbs.fit(key, train, features=features, watch=watch, **settings)
         measures = {} if args.likelihood is None else {"log_likelihood": likelihood_of(result, kernel, levels, test)}
         log = jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
         return result.predicted, log, measures

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from reference import random_ratings
 
+import jaxmf
 from jaxmf.model.kernels import Linear
 from jaxmf.online import asking, posterior
 from jaxmf.training import gibbs
@@ -42,6 +43,28 @@ def test_information_is_its_formula(drawn):
     noise = np.mean(1 / np.asarray(drawn.noise, np.float64))
     expected = (covariance**2).sum(1) / (np.diag(covariance) + noise)
     np.testing.assert_allclose(asking.information(drawn, Linear(), 7, jnp.asarray(ITEMS)), expected, rtol=1e-2)
+
+
+def test_information_about_targets_is_the_closed_form(drawn):
+    """With the items known and the user's row Gaussian: the trace that one more rating takes from its covariance."""
+    first = jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), drawn)
+    known = drawn.replace(
+        params=drawn.params.replace(item=first.params.item, offset=first.params.offset), noise=first.noise
+    )
+    ask, targets = np.array([3, 8, 21, 30]), np.array([5, 8, 33])
+    row = np.asarray(jax.vmap(jaxmf.tables.Table.matrix)(known.params.user)[:, 7], np.float64)
+    precision = np.linalg.inv(np.cov(row.T, bias=True))
+    factors = np.column_stack([np.ones(40), np.asarray(known.params.item.factors[0], np.float64)])
+
+    def variance(precision: np.ndarray) -> float:
+        return np.einsum("nk,kl,nl->", factors[targets], np.linalg.inv(precision), factors[targets])
+
+    told = [variance(precision + float(known.noise[0]) * np.outer(factors[one], factors[one])) for one in ask]
+    found = asking.information(known, Linear(), 7, ask, targets=targets)
+    np.testing.assert_allclose(found, variance(precision) - np.array(told), rtol=1e-3)
+    every = asking.information(known, Linear(), 7, ask, targets=ask)
+    np.testing.assert_allclose(asking.information(known, Linear(), 7, ask), every, rtol=1e-5)
+    np.testing.assert_array_equal(asking.information(known, Linear(), 7, ask, targets=ask[:0]), 0)
 
 
 def test_asking_lowers_the_variance_more_where_it_says_so(drawn):

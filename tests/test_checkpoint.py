@@ -20,7 +20,7 @@ from jaxmf.training import als, gibbs, sgd
 
 pytestmark = pytest.mark.optax
 
-KEPT = Path(__file__).parent / "checkpoints" / "format-1"
+KEPT = Path(__file__).parent / "checkpoints"
 FRAME = pd.DataFrame({"who": [1, 1, 2, 3, 3], "what": list("abacb"), "stars": [4.0, 2.0, 5.0, 1.0, 3.0]})
 COLUMNS = {"user": "who", "item": "what", "rating": "stars"}
 KEY = jax.random.key(3)
@@ -59,6 +59,18 @@ def test_a_point_estimate_comes_back(tmp_path, kernel):
     assert (back.model.kernel, back.model.prior) == (rec.model.kernel, rec.model.prior)
     new = FRAME[:2].assign(who=9)
     np.testing.assert_array_equal(back.fold_in(new).predict(new), rec.fold_in(new).predict(new))
+
+
+@pytest.mark.parametrize("method", ["als", "sgd"])
+def test_links_come_back(tmp_path, method):
+    rec = fit(method=method, implicit=True)
+    for form in (rec, rec.without_users()):
+        form.save(tmp_path / "model")
+        back = Recommender.load(tmp_path / "model")
+        assert_same(back, form)
+        jax.tree.map(np.testing.assert_array_equal, back.model.links, form.model.links)
+        new = FRAME[:2].assign(who=9)
+        np.testing.assert_array_equal(back.fold_in(new).predict(new), form.fold_in(new).predict(new))
 
 
 @pytest.mark.parametrize("implicit", [False, True])
@@ -182,8 +194,8 @@ def test_what_cannot_be_read_says_why(saved, tmp_path):
         Recommender.load(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="holds a recommender and not a state"):
         load_state(saved, {})
-    forged(saved, format=2)
-    with pytest.raises(ValueError, match="is of format 2 and this version of jaxmf reads up to 1: update jaxmf"):
+    forged(saved, format=3)
+    with pytest.raises(ValueError, match="is of format 3 and this version of jaxmf reads up to 2: update jaxmf"):
         Recommender.load(saved)
     forged(saved, format=1, folder="../elsewhere")
     with pytest.raises(ValueError, match=r"names the folder '../elsewhere', which no save does"):
@@ -201,6 +213,8 @@ def test_nothing_else_is_overwritten(rec, tmp_path):
     [
         (lambda a, _: a.pop("params.user.bias"), "no array 'params.user.bias'"),
         (lambda a, _: a.update({"params.user.bias": np.zeros(7, np.float32)}), "the user table has shapes"),
+        (lambda a, _: a.update({"links.user.bias": np.zeros(7, np.float32)}), "a side's link has shapes"),
+        (lambda a, _: a.pop("links.item.bias"), "no array 'links.item.bias'"),
         (lambda a, _: a.update({"ratings.user": np.full(5, 99)}), "user row 99 is outside"),
         (lambda a, _: a.pop("ratings.user"), "the ratings have shapes"),
         (lambda _, d: d["model"]["kernel"].update(name="os.system"), "kernel 'os.system' is not among"),
@@ -217,26 +231,27 @@ def test_what_makes_no_sense_is_refused(saved, change, words):
         Recommender.load(saved)
 
 
-def test_this_format_stays_readable():
+@pytest.mark.parametrize("name", [f"format-{number + 1}" for number in range(checkpoint.FORMAT)])
+def test_every_format_stays_readable(name):
     """A checkpoint in the repository, written when the format was new; `make_kept` below made it."""
-    back = Recommender.load(KEPT)
-    np.testing.assert_allclose(back.predict(FRAME), json.loads((KEPT.parent / "format-1.json").read_text()), rtol=1e-5)
+    back = Recommender.load(KEPT / name)
+    np.testing.assert_allclose(back.predict(FRAME), json.loads((KEPT / f"{name}.json").read_text()), rtol=1e-5)
     assert back.users.index.tolist() == [1, 2, 3]
     assert back.fold_in(FRAME.assign(who=7)).predict(FRAME).shape == (5,)
 
 
 def make_kept() -> None:
-    """The checkpoint of `test_this_format_stays_readable`: `python -c "import test_checkpoint as t; t.make_kept()"`."""
-    rec = fit()
-    rec.save(KEPT)
-    (KEPT.parent / "format-1.json").write_text(json.dumps(rec.predict(FRAME).tolist()))
+    """The newest of `test_every_format_stays_readable`: `python -c "import test_checkpoint as t; t.make_kept()"`."""
+    rec = fit(implicit=True)
+    rec.save(KEPT / f"format-{checkpoint.FORMAT}")
+    (KEPT / f"format-{checkpoint.FORMAT}.json").write_text(json.dumps(rec.predict(FRAME).tolist()))
 
 
 def trainers(ratings):
     """Each trainer's start, and its epoch as a function of a state."""
     kernel, prior = KERNELS[1], jaxmf.priors.DEFAULT
     data = jax.tree.map(jnp.asarray, als.histories(ratings))
-    sampled = gibbs.data_of(ratings, jaxmf.features.Sides(), jaxmf.likelihoods.Gaussian())
+    sampled = gibbs.data_of(ratings)
     optimizer, n = optax.adam(1e-2), jaxmf.objective.weights(ratings)
 
     def sgd_epoch(state: sgd.State) -> sgd.State:
@@ -254,7 +269,7 @@ def trainers(ratings):
             jax.jit(lambda state: als.step(state, data, kernel=kernel, prior=prior)[0]),
         ),
         "sgd": (sgd.init(KEY, ratings, kernel=kernel, rank=3, optimizer=optimizer), jax.jit(sgd_epoch)),
-        "gibbs": (gibbs.init(KEY, ratings, jaxmf.features.Sides(), kernel=kernel, rank=3), step),
+        "gibbs": (gibbs.init(KEY, ratings, kernel=kernel, rank=3), step),
     }
 
 

@@ -150,9 +150,9 @@ def fitted(request):
     ratings = random_ratings(np.random.default_rng(3), n_users=60, n_items=50, n=1500)
     split = splits.k_fold(len(ratings))[0]
     train, test = ratings.take(split.train), ratings.take(split.test)
-    sides = jaxmf.features.implicit_sides(train) if request.param == "implicit" else None
+    features = jaxmf.features.implicit_sides(train) if request.param == "implicit" else jaxmf.features.Sides()
     watch = jaxmf.Watch(validation=test)
-    result = gibbs.fit(KEY, train, rank=3, sides=sides, sweeps=160, burn=60, keep=50, watch=watch)
+    result = gibbs.fit(KEY, train, rank=3, features=features, sweeps=160, burn=60, keep=50, watch=watch)
     return request.param == "implicit", result, train, test
 
 
@@ -248,7 +248,7 @@ def test_what_is_predicted_is_never_looked_at(ratings):
     split = splits.k_fold(len(ratings))[0]
     train, test = ratings.take(split.train), ratings.take(split.test)
     other = test.replace(rating=np.full_like(test.rating, 0.5))
-    settings = {"rank": 2, "sides": jaxmf.features.implicit_sides(train), "sweeps": 12, "burn": 2, "keep": 4}
+    settings = {"rank": 2, "features": jaxmf.features.implicit_sides(train), "sweeps": 12, "burn": 2, "keep": 4}
     one, two = (gibbs.fit(KEY, train, **settings, watch=jaxmf.Watch(validation=hidden)) for hidden in (test, other))
     np.testing.assert_array_equal(one.predicted, two.predicted)
 

@@ -19,6 +19,8 @@ METHODS = {
     "sgd": {"epochs": 30},
     "gibbs": {"epochs": 24},
     "implicit": {"method": "gibbs", "epochs": 24, "implicit": True},
+    "implicit als": {"method": "als", "implicit": True},
+    "implicit sgd": {"method": "sgd", "epochs": 30, "implicit": True},
 }
 NEW = pd.DataFrame(
     {"userId": [900, 900, 901, 3], "movieId": ["m1", "new", "new", "new"], "rating": [5.0, 1.0, 4.5, 2.0]}
@@ -152,6 +154,27 @@ def test_a_posteriors_rows_are_those_of_the_pure_functions(rec, frame):
     np.testing.assert_allclose(found, expected, atol=0.6)
 
 
+@pytest.mark.parametrize("rec", ["implicit als", "implicit sgd"], indirect=True)
+def test_feedback_is_a_point_estimates_prior_mean(rec):
+    """Touched rows of either side are solved about what their ratings, old and new, say; links of new rows are 0."""
+    new = rec.fold_in(NEW, items="touched")
+    model, both = new.model, jaxmf.features.implicit_sides(new.ratings)
+    kernel, prior = model.kernel, model.prior
+    assert [len(link) for link in model.links] == [41, 32]
+    for link, old in zip(model.links, rec.model.links, strict=True):
+        np.testing.assert_array_equal(link.factors[: len(old)], old.factors)
+        assert not link.factors[len(old) :].any()
+        assert np.abs(old.factors).max() > 0
+    mean = [jaxmf.links.row_means(one, link) for one, link in zip(both, model.links, strict=True)]
+    users, items = new.users.encode([900, 901, 3]), new.items.encode(["m1", "new"])
+    settings = {"prior": prior, "means": mean[0]}
+    solved = jaxmf.fold_in.fold_in_users(model.params, kernel, new.ratings, users=users, **settings)
+    np.testing.assert_allclose(model.params.user.factors[users], solved.user.factors[users], atol=2e-3)
+    settings = {"prior": prior, "means": mean[1]}
+    solved = jaxmf.fold_in.fold_in_items(model.params, kernel, new.ratings, items=items, **settings)
+    np.testing.assert_allclose(model.params.item.factors[items], solved.item.factors[items], atol=2e-3)
+
+
 def test_a_forgotten_user_is_a_stranger_and_others_are_not(rec, frame):
     known = frame[frame["userId"] == 7]
     left = rec.forget([7])
@@ -273,7 +296,6 @@ def test_edges(frame):
         (lambda rec, _: rec.recommend(pd.DataFrame({"u": [1]})), "no column 'userId'"),
         (lambda rec, _: rec.fold_in(NEW.assign(rating=7.0)), "rating 7.0 is outside the kernel's scale"),
         (lambda rec, _: rec.fold_in(NEW[:0]), "the frame is empty"),
-        (lambda _, f: Recommender.fit(f, **NAMES, implicit=True), 'implicit=True is for method="gibbs"'),
         (lambda _, f: fit(f, "gibbs", prior=jaxmf.priors.DEFAULT), "prior is given"),
     ],
 )

@@ -85,15 +85,15 @@ def implicit_sides(ratings: Ratings) -> Sides:
     return Sides(implicit(ratings), implicit(ratings.transpose()))
 
 
-def check_rows(sides: Sides, n_users: int, n_items: int) -> None:
+def check_rows(features: Sides, n_users: int, n_items: int) -> None:
     """Refuse features that are not of the tables' rows.
 
     Raises:
         ValueError: If a side's features have another number of rows than its table.
     """
-    for name, features, size in zip(Sides._fields, sides, (n_users, n_items), strict=True):
-        if features is not None and features.n_rows != size:
-            raise ValueError(f"the {name} features have {features.n_rows} rows, the ratings {size}: give a row each")
+    for name, side, size in zip(Sides._fields, features, (n_users, n_items), strict=True):
+        if side is not None and side.n_rows != size:
+            raise ValueError(f"the {name} features have {side.n_rows} rows, the ratings {size}: give a row each")
 
 
 def multi_hot(labels: list[list[str]]) -> tuple[Features, list[str]]:

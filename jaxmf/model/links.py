@@ -1,6 +1,7 @@
 """Prior means from features: a sparse matrix times a link that is learnt with the rest (Simm et al. 2017, Macau)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -37,9 +38,9 @@ class Links(NamedTuple):
     item: Table
 
 
-def init(sides: Sides, rank: int) -> Links:
+def init(features: Sides, rank: int) -> Links:
     """Links of zeros."""
-    sizes = [0 if features is None else features.n_features for features in sides]
+    sizes = [0 if side is None else side.n_features for side in features]
     return Links(*(Table(jnp.zeros(size), jnp.zeros((size, rank))) for size in sizes))
 
 
@@ -104,6 +105,19 @@ def block_means(block: Block, link: Table, n_rows: int) -> Table:
         by_row(block, n_rows, jnp.sum(value * linked.bias, -1)),
         by_row(block, n_rows, jnp.einsum("pw,pwk->pk", value, linked.factors)),
     )
+
+
+def feedback(block: Block) -> Block:
+    """A block of ratings as its rows' implicit feedback: 1/√n at each of the n that a row rated."""
+    rated = jnp.sign(block.weight)
+    n = by_row(block, block.rows.shape[0], rated.sum(-1))
+    return block.replace(weight=rated, rating=rated * lax.rsqrt(jnp.maximum(n, 1))[block.owner][:, None])
+
+
+@partial(jax.jit, static_argnames="n_rows")
+def feedback_means(stacks: tuple[Block, ...], link: Table, n_rows: int) -> Table:
+    """`row_means` of the implicit feedback in the rows' histories; 0 in rows that have none there."""
+    return _times(tuple(jax.vmap(feedback)(stack) for stack in stacks), link, n_rows)
 
 
 def _times(stacks: tuple[Block, ...], link: Table, n_rows: int) -> Table:

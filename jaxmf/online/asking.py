@@ -34,23 +34,35 @@ def thompson(
 
 
 @jax.jit
-def information(posterior: Draw, kernel: Kernel, user: ScalarLike, item: Int[AnyArray, " n"]) -> Float[Array, " n"]:
-    """How much a rating of each item would lower the variance of the user's predictions of all of `item`, in sum.
+def information(
+    posterior: Draw,
+    kernel: Kernel,
+    user: ScalarLike,
+    item: Int[AnyArray, " n"],
+    *,
+    targets: Int[AnyArray, " m"] | None = None,
+) -> Float[Array, " n"]:
+    """How much a rating of each item would lower the variance of the user's predictions of the `targets`, in sum.
 
-    With C the covariance of the predictions over the draws and σ² the noise, Σⱼ Cᵢⱼ² / (Cᵢᵢ + σ²): the expected
-    reduction under a Gaussian posterior (Cohn 1996). Ask about the item where it is largest.
+    With C the covariance of the predictions over the draws, j a target and σ² the noise, Σⱼ Cᵢⱼ² / (Cᵢᵢ + σ²): the
+    expected reduction under a Gaussian posterior (Cohn 1996). Ask about the item where it is largest.
 
     Args:
         posterior: Draws of the model, the user's row among them (of a new user `posterior.fold_in_user`).
         kernel: The kernel.
         user: The user's row.
         item: Item rows that could be asked about.
+        targets: Item rows whose ratings one would know, such as those that could be shown; else `item`.
 
-    Cost: O(s² n) for s draws and n items: the s × s Gram matrix of the draws stands in for the n × n covariance.
+    Cost: O(s² (n + m)) for s draws: their s × s Gram matrix stands in for the n × m covariance.
     """
-    user = jnp.full(item.shape, user)
-    rating = ratings_of_draws(posterior, kernel, user, item)
-    away = rating - rating.mean(0, keepdims=True)
-    draws = rating.shape[0]
-    squares = jnp.einsum("sn,st,tn->n", away, away @ away.T, away) / draws**2
-    return squares / (jnp.mean(away**2, 0) + noise_variance(posterior, kernel, user, item))
+    away = _about_mean(posterior, kernel, user, item)
+    wanted = away if targets is None else _about_mean(posterior, kernel, user, targets)
+    squares = jnp.einsum("sn,st,tn->n", away, wanted @ wanted.T, away) / away.shape[0] ** 2
+    return squares / (jnp.mean(away**2, 0) + noise_variance(posterior, kernel, jnp.full(item.shape, user), item))
+
+
+def _about_mean(posterior: Draw, kernel: Kernel, user: ScalarLike, item: Int[AnyArray, " n"]) -> Float[Array, "s n"]:
+    """Each draw's predicted ratings less their means over the draws."""
+    rating = ratings_of_draws(posterior, kernel, jnp.full(item.shape, user), item)
+    return rating - rating.mean(0, keepdims=True)

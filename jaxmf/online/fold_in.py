@@ -91,6 +91,7 @@ def fold_in(
     users: Int[AnyArray, " b"],
     items: Int[AnyArray, " c"],
     prior: Prior | Priors = DEFAULT,
+    means: tuple[Table | None, Table | None] = (None, None),
     tol: float = 1e-3,
     at_most: int = 20,
 ) -> Params:
@@ -106,11 +107,12 @@ def fold_in(
         users: User rows to solve.
         items: Item rows to solve.
         prior: The prior of both sides, or one each.
+        means: Prior means of all user rows, and of all item rows, as in `fold_in_users`.
         tol: Largest change of a bias or factor at which the rows count as settled.
         at_most: Most rounds.
 
     Raises:
-        ValueError: If a rating is outside the kernel's scale.
+        ValueError: As `fold_in_users`.
     """
     check_ratings(kernel, np.asarray(ratings.rating))
     of_users = ratings.take(np.isin(ratings.user, users))
@@ -123,8 +125,8 @@ def fold_in(
     for _ in range(at_most):
         before = params
         # Items first: a new item has no row to solve a user by, but a known user has one to solve an item by.
-        params = fold_in_items(params, kernel, of_items, items=items, prior=prior)
-        params = fold_in_users(params, kernel, of_users, users=users, prior=prior)
+        params = fold_in_items(params, kernel, of_items, items=items, prior=prior, means=means[1])
+        params = fold_in_users(params, kernel, of_users, users=users, prior=prior, means=means[0])
         if _moved(before.user, params.user, users) <= tol and _moved(before.item, params.item, items) <= tol:
             break
     return params

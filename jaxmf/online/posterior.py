@@ -12,7 +12,6 @@ from jaxmf.data.features import Features
 from jaxmf.data.histories import Block, blocks, packed_row, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links
-from jaxmf.model.equations import by_row
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import check_rows
 from jaxmf.model.posterior import (
@@ -242,10 +241,7 @@ def _draw_user_rows(noise: Noise, one: Draw, kernel: Kernel, block: Block, *, im
     b = block.rows.shape[0]
     mean = jax.tree.map(lambda m: jnp.broadcast_to(m, (b, *m.shape)), one.user.mean)
     if implicit:
-        rated = jnp.sign(block.weight)
-        n = by_row(block, b, rated.sum(-1))
-        feedback = block.replace(weight=rated, rating=rated * lax.rsqrt(jnp.maximum(n, 1))[block.owner][:, None])
-        mean = mean + links.block_means(feedback, one.user.link, b)
+        mean = mean + links.block_means(links.feedback(block), one.user.link, b)
     return draw_rows(noise, one, kernel, block, mean)
 
 

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-FORMAT = 1
-"""The format that is written, and the newest that is read."""
+FORMAT = 2
+"""The format that is written, and the newest that is read; 1 had no links."""
 
 MANIFEST, ARRAYS = "manifest.json", "arrays"
 DATA = re.compile(r"data-[0-9a-f]{32}")

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 import jax
 from jaxtyping import Array, Key
 
-from jaxmf.data.features import implicit_sides
+from jaxmf.data.features import Sides, implicit_sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
@@ -40,19 +40,17 @@ def fit_model(
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
     watch = Watch(progress=progress)
+    features = implicit_sides(ratings) if implicit else Sides()
     if method == "gibbs":
         if prior is not None:
             raise ValueError('prior is given and method="gibbs" samples it: leave it out, or use "als" or "sgd"')
         sweeps = SWEEPS if epochs is None else epochs
         burn = sweeps // 6
-        sides = implicit_sides(ratings) if implicit else None
-        settings = {"sides": sides, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
+        settings = {"features": features, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
         fitted = gibbs.fit(key, ratings, kernel=kernel, rank=rank, watch=watch, **settings)
         return Posterior(fitted.posterior, kernel, jax.random.fold_in(key, 1))
-    if implicit:
-        raise ValueError(f'implicit=True is for method="gibbs", got method={method!r}: leave it out, or use "gibbs"')
     priors = both_sides(DEFAULT if prior is None else prior)
     trainer = als if method == "als" else sgd
-    settings = {} if epochs is None else {"epochs": epochs}
+    settings = {"features": features} if epochs is None else {"features": features, "epochs": epochs}
     fitted = trainer.fit(key, ratings, kernel=kernel, rank=rank, prior=priors, watch=watch, **settings)
-    return Point(fitted.params, kernel, priors)
+    return Point(fitted.params, kernel, priors, fitted.links)

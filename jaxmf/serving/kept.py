@@ -8,10 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings, Vocabulary
 from jaxmf.data.ratings import check as check_coordinates
-from jaxmf.model import kernels
+from jaxmf.model import kernels, links
 from jaxmf.model.kernels import Kernel
+from jaxmf.model.links import Links
 from jaxmf.model.params import Params
 from jaxmf.model.posterior import Draw, Side
 from jaxmf.model.priors import Prior, Priors, check
@@ -41,7 +43,7 @@ def of_model(model: Point | Posterior) -> tuple[dict[str, np.ndarray], Document]
         return named({"draws": model.draws, "key": jax.random.key_data(model.key)}), {"kernel": kernel}
     sides = zip(Priors._fields, model.prior, strict=True)
     priors = {side: {name: float(value) for name, value in vars(prior).items()} for side, prior in sides}
-    return named({"params": model.params}), {"kernel": kernel, "prior": priors}
+    return named({"params": model.params, "links": model.links}), {"kernel": kernel, "prior": priors}
 
 
 def to_model(arrays: dict[str, np.ndarray], document: Document, n_users: int, n_items: int) -> Point | Posterior:
@@ -55,7 +57,7 @@ def to_model(arrays: dict[str, np.ndarray], document: Document, n_users: int, n_
         priors = check(Priors(**{side: Prior(**numbers) for side, numbers in document["prior"].items()}))
         params = _filled({"params": _params()}, arrays)["params"]
         _check_shapes(params, (), n_users, n_items)
-        return Point(params, kernel, priors)
+        return Point(params, kernel, priors, _links(arrays, n_users, n_items, params.item.rank))
     found = _filled({"draws": Draw(_params(), _side(), _side(), 0), "key": 0}, arrays)
     draws = found["draws"]
     _check_shapes(draws.params, draws.noise.shape, n_users, n_items)
@@ -137,6 +139,15 @@ def _side() -> Side:
     return Side(Table(0, 0), Table(0, 0), Table(0, 0), 0)
 
 
+def _links(arrays: dict[str, np.ndarray], n_users: int, n_items: int, k: int) -> Links:
+    if not any(name.startswith("links.") for name in arrays):  # format 1
+        return links.init(Sides(), k)
+    found = _filled({"links": Links(Table(0, 0), Table(0, 0))}, arrays)["links"]
+    for link, columns in zip(found, (n_items, n_users), strict=True):
+        _check_link(link, (), columns, k)
+    return found
+
+
 def _filled(form: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
     """The tree of this form, its leaves on the device; `arrays` gives them up, so that none is held twice for long."""
     names, treedef = list(named(form)), jax.tree.structure(form)
@@ -155,7 +166,14 @@ def _check_shapes(params: Params, draws: tuple[int, ...], n_users: int, n_items:
 
 
 def _check_side(side: Side, draws: tuple[int, ...], columns: int, k: int) -> None:
-    found = jax.tree.map(np.shape, (side.mean, side.precision, side.link.factors))
+    found = jax.tree.map(np.shape, (side.mean, side.precision))
     row = Table(draws, (*draws, k))
-    if found[:2] != (row, row) or found[2] not in ((*draws, 0, k), (*draws, columns, k)):
+    if found != (row, row):
         raise ValueError(f"a side's prior has shapes {found} in a model of rank {k}: save the checkpoint anew")
+    _check_link(side.link, draws, columns, k)
+
+
+def _check_link(link: Table, draws: tuple[int, ...], columns: int, k: int) -> None:
+    found = jax.tree.map(np.shape, link)
+    if found not in [Table((*draws, rows), (*draws, rows, k)) for rows in (0, columns)]:
+        raise ValueError(f"a side's link has shapes {found} in a model of rank {k}: save the checkpoint anew")

@@ -14,7 +14,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.histories import blocks
 from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.model import links
 from jaxmf.model.kernels import Kernel, check_ratings
+from jaxmf.model.links import Links
 from jaxmf.model.params import Params, predict
 from jaxmf.model.posterior import Draw, Predictive, Side, predictive
 from jaxmf.model.priors import Priors
@@ -46,11 +48,13 @@ class Point(struct.PyTreeNode):
         params: The rows.
         kernel: The kernel.
         prior: The prior of both sides, which rows are solved under.
+        links: What a side's implicit feedback says of its rows; without rows where it has no features.
     """
 
     params: Params
     kernel: Kernel
     prior: Priors
+    links: Links
 
     def predict(self, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Predicted ratings."""
@@ -85,20 +89,27 @@ class Point(struct.PyTreeNode):
 
     def fold_in(self, ratings: Ratings, users: Int[np.ndarray, " b"], items: Int[np.ndarray, " c"]) -> "Point":
         """The model with the rows of `users` and of `items` solved from their ratings; tables grow to the ratings'."""
-        settings = {"prior": self.prior}
+        grown = _grown_links(self.links, ratings.n_users, ratings.n_items)
+        of_users, of_items = (ratings.take(np.isin(*pair)) for pair in ((ratings.user, users), (ratings.item, items)))
+        mean_user = _means_of_feedback(grown.user, of_users, users)
+        mean_item = _means_of_feedback(grown.item, of_items.transpose(), items)
         if len(users) and len(items):
-            params = fold_in.fold_in(self.params, self.kernel, ratings, users=users, items=items, **settings)
+            settings = {"users": users, "items": items, "prior": self.prior, "means": (mean_user, mean_item)}
+            params = fold_in.fold_in(self.params, self.kernel, ratings, **settings)
         elif len(users):
-            own = ratings.take(np.isin(ratings.user, users))
-            params = fold_in.fold_in_users(self.params, self.kernel, own, users=users, **settings)
+            settings = {"users": users, "prior": self.prior, "means": mean_user}
+            params = fold_in.fold_in_users(self.params, self.kernel, of_users, **settings)
         else:
-            own = ratings.take(np.isin(ratings.item, items))
-            params = fold_in.fold_in_items(self.params, self.kernel, own, items=items, **settings)
-        return self.replace(params=params)
+            settings = {"items": items, "prior": self.prior, "means": mean_item}
+            params = fold_in.fold_in_items(self.params, self.kernel, of_items, **settings)
+        return self.replace(params=params, links=grown)
 
     def take_users(self, kept: Int[np.ndarray, " b"]) -> "Point":
         """The model with only the users `kept`, in this order."""
-        return self.replace(params=self.params.replace(user=self.params.user[kept]))
+        item = self.links.item[kept] if len(self.links.item) else self.links.item
+        return self.replace(
+            params=self.params.replace(user=self.params.user[kept]), links=self.links._replace(item=item)
+        )
 
     def best(self, users: Int[np.ndarray, " b"], **settings: Any) -> TopN:  # noqa: ANN401 those of `top_n`
         """Each user's best items."""
@@ -248,6 +259,21 @@ def _drawn(key: Key[Array, ""], draws: Draw, kernel: Kernel, ratings: Ratings, u
         values = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0).reshape(x.shape[1], -1, *x.shape[3:]), rows)
         table = jax.vmap(Table.put, (0, None, 0))(table, stack.rows.ravel(), values)
     return draws.replace(params=draws.params.replace(user=table))
+
+
+def _means_of_feedback(link: Table, ratings: Ratings, rows: Int[np.ndarray, " b"]) -> Table | None:
+    """Prior means of all users, for the `rows` what their implicit feedback says; none where there is no link to it."""
+    if not (len(link) and len(rows)):
+        return None
+    stacks = jax.tree.map(jnp.asarray, blocks(ratings, rows, ladder=True))
+    return links.feedback_means(stacks, link, ratings.n_users)
+
+
+def _grown_links(grown: Links, n_users: int, n_items: int) -> Links:
+    """The links of implicit feedback with a row for each row of the other side; as they are without features."""
+    return Links(
+        *(resized(link, size) if len(link) else link for link, size in zip(grown, (n_items, n_users), strict=True))
+    )
 
 
 def _grown(draws: Draw, n_users: int, n_items: int) -> Draw:

@@ -95,7 +95,7 @@ class Recommender:
             rank: Number of factors.
             prior: The prior of both sides, or one each, for "sgd" and "als"; else the trainer's default.
             epochs: Passes over the ratings, sweeps for "gibbs"; else the trainer's default.
-            implicit: Which items a user rated, and which users an item, say what its row is like (SVD++); for "gibbs".
+            implicit: Which items a user rated, and which users an item, say what its row is like (SVD++).
             seed: Seed of all that is random.
             progress: Show a progress bar.
             keep_history: Keep the ratings, which later updates of these users and items need.

@@ -74,7 +74,7 @@ def fit(
     kernel: Kernel = Linear(),
     likelihood: Likelihood = Gaussian(),
     rank: int = 10,
-    sides: Sides | None = None,
+    features: Sides = Sides(),
     sweeps: int = 300,
     burn: int = 10,
     keep: int = 40,
@@ -90,7 +90,7 @@ def fit(
         likelihood: What a rating is: a number, or with `jaxmf.likelihoods.Ordinal(np.unique(ratings.rating))` one of
             ordered steps.
         rank: Number of factors.
-        sides: Features of either side; for SVD++ on both, `jaxmf.features.implicit_sides(ratings)`.
+        features: Features of either side; for SVD++ on both, `jaxmf.features.implicit_sides(ratings)`.
         sweeps: Sweeps of each chain.
         burn: Sweeps that are forgotten. The factors grow from nothing over the first hundred or so, and a mean that
             takes in this growth predicts better than one of the last sweeps alone (chosen on a validation part of
@@ -111,13 +111,12 @@ def fit(
         >>> fit(jax.random.key(0), ratings, rank=2, sweeps=20, burn=10, keep=6, chains=2).posterior.noise.shape
         (6,)
     """
-    sides = sides or Sides()
     likelihood.check(np.asarray(ratings.rating), kernel)
-    _check(ratings, kernel, rank, sides, sweeps=sweeps, burn=burn, keep=keep, chains=chains, watch=watch)
+    _check(ratings, kernel, rank, features, sweeps=sweeps, burn=burn, keep=keep, chains=chains, watch=watch)
     n = 0 if watch.validation is None else len(watch.validation)
 
     def start(key: Key[Array, ""]) -> Chain:
-        state = init(key, ratings, sides, kernel=kernel, rank=rank, likelihood=likelihood)
+        state = init(key, ratings, kernel=kernel, rank=rank, likelihood=likelihood, features=features)
         kept = jax.tree.map(lambda x: jnp.zeros((keep // chains, *x.shape), x.dtype), state.draw)
         return Chain(state, kept, jnp.zeros(n), jnp.int32(0), burn, sweeps - burn)
 
@@ -125,7 +124,7 @@ def fit(
         chain, info = _each(chains, lambda chain: _sweep(chain, *data, kernel=kernel))(chain)
         return chain, info | {"loss": info["loss"].mean()}
 
-    data = data_of(ratings, sides, likelihood)
+    data = data_of(ratings, likelihood, features)
     chain, log = loop.run(
         jax.vmap(start)(jax.random.split(key, chains)),
         jax.tree.map(jnp.asarray, (data, watch.validation)),
@@ -166,7 +165,7 @@ def _check(
     ratings: Ratings,
     kernel: Kernel,
     rank: int,
-    sides: Sides,
+    features: Sides,
     *,
     sweeps: int,
     burn: int,
@@ -184,7 +183,7 @@ def _check(
             f"keep must be a multiple of the {chains} chains and at most their {chains * (sweeps - burn)} sweeps "
             f"after burn-in, got {keep}"
         )
-    check_rows(sides, ratings.n_users, ratings.n_items)
+    check_rows(features, ratings.n_users, ratings.n_items)
     if watch.patience is not None:
         raise ValueError(f"patience={watch.patience}: a chain has no best sweep to stop at; set `sweeps` instead")
 

@@ -64,10 +64,10 @@ class Data(struct.PyTreeNode):
     places: Places | None = None
 
 
-def data_of(ratings: Ratings, sides: Sides, likelihood: Likelihood) -> Data:
+def data_of(ratings: Ratings, likelihood: Likelihood = Gaussian(), features: Sides = Sides()) -> Data:
     """What `step` takes, on the host."""
     where = places(ratings) if likelihood.latent else None
-    return Data(ratings, blocks(ratings), blocks(ratings.transpose()), sides, where)
+    return Data(ratings, blocks(ratings), blocks(ratings.transpose()), features, where)
 
 
 def places(ratings: Ratings) -> Places:
@@ -83,11 +83,11 @@ def places(ratings: Ratings) -> Places:
 def init(
     key: Key[Array, ""],
     ratings: Ratings,
-    sides: Sides,
     *,
     kernel: Kernel,
     rank: int,
     likelihood: Likelihood = Gaussian(),
+    features: Sides = Sides(),
 ) -> State:
     """Items N(0, 0.1²), users 0, priors and noise at 1, cutpoints at the probit of the levels' shares."""
     key, key_init = jax.random.split(key)
@@ -96,7 +96,9 @@ def init(
     start = start.replace(user=jax.tree.map(jnp.zeros_like, start.user))
 
     zero = Table(jnp.zeros(()), jnp.zeros(rank))
-    user, item = (Side(zero, jax.tree.map(jnp.ones_like, zero), link, jnp.ones(())) for link in links.init(sides, rank))
+    user, item = (
+        Side(zero, jax.tree.map(jnp.ones_like, zero), link, jnp.ones(())) for link in links.init(features, rank)
+    )
     return State(Draw(start, user, item, jnp.ones(()), likelihood.start(ratings)), key)
 
 

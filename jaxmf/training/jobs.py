@@ -1,0 +1,295 @@
+"""The compiled half of `jaxmf.tune`: jobs, the folds' weights, and the program that fits them all."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, Protocol, no_type_check, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from flax import struct
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec
+from jaxtyping import Array, Float, Int, Key
+
+from jaxmf.data.features import Sides
+from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.data.splits import Split
+from jaxmf.model import links, objective, params
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.objective import Weights
+from jaxmf.model.params import Params
+from jaxmf.model.priors import Priors
+from jaxmf.model.tables import Table
+from jaxmf.training import als, sgd
+from jaxmf.training.als import Histories
+
+NARROWEST = 8
+"""Fewest columns of a job's factors."""
+
+
+@no_type_check
+class Fold(struct.PyTreeNode):
+    """What a fold changes in the histories of all ratings; folds are stacked along an axis in front.
+
+    Attributes:
+        weight: The ratings' weights in training.
+        held: Their weights in validation.
+        n: Total weight of each row's training ratings.
+        user: Weights of the pages of the users' histories.
+        item: Weights of the pages of the items' histories.
+        offset: The kernel's offset at the training ratings' mean.
+        low: The smallest training rating.
+        high: The largest.
+    """
+
+    weight: Float[AnyArray, " n"]
+    held: Float[AnyArray, " n"]
+    n: Weights
+    user: tuple[Float[AnyArray, "g p w"], ...]
+    item: tuple[Float[AnyArray, "g p w"], ...]
+    offset: Float[AnyArray, ""]
+    low: Float[AnyArray, ""]
+    high: Float[AnyArray, ""]
+
+
+class Data(NamedTuple):
+    """The histories of all ratings, and the stacked folds."""
+
+    histories: Histories
+    folds: Fold
+
+    def of(self, fold: Int[AnyArray, ""]) -> tuple[Histories, Fold]:
+        """One fold's histories."""
+        one = jax.tree.map(lambda x: x[fold], self.folds)
+        every = self.histories
+
+        def reweighted(name: str) -> tuple:
+            pairs = zip(getattr(every, name), getattr(one, name), strict=True)
+            return tuple(stack.replace(weight=weight) for stack, weight in pairs)
+
+        ratings = every.ratings.replace(weight=one.weight)
+        return Histories(ratings, one.n, reweighted("user"), reweighted("item"), every.features), one
+
+
+@no_type_check
+class Job(struct.PyTreeNode):
+    """One configuration on one fold; jobs are stacked along an axis in front.
+
+    Attributes:
+        seed: Seed of the fit's random key.
+        rank: Which of its width's ranks it has, a position.
+        fold: The fold.
+        priors: The priors.
+        learning_rate: For SGD.
+    """
+
+    seed: Int[AnyArray, ""]
+    rank: Int[AnyArray, ""]
+    fold: Int[AnyArray, ""]
+    priors: Priors
+    learning_rate: Float[AnyArray, ""]
+
+
+class Group(NamedTuple):
+    """The jobs whose factors have one width, their ranks, and their places among all jobs."""
+
+    width: int
+    ranks: tuple[int, ...]
+    places: np.ndarray
+    jobs: Job
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """What a sweep needs of a trainer, besides the settings that all its fits share."""
+
+    settings: ClassVar[tuple[str, ...]]
+    """Settings that a configuration may have besides rank, seed and prior."""
+
+    def starter(
+        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: int
+    ) -> tuple[object, Callable]:
+        """The first state, and the epoch: (state, kernel) → state."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ALS:
+    """Sweeps of `als.fit` with these settings."""
+
+    steps: int = 1
+    cg_steps: int = 3
+    settings: ClassVar[tuple[str, ...]] = ()
+
+    def starter(
+        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: int
+    ) -> tuple[als.State, Callable]:
+        """The first state, and the sweep."""
+        start = draw(jax.random.key(job.seed))
+
+        def epoch(state: als.State, kernel: Kernel) -> als.State:
+            return als.step(state, data, kernel=kernel, prior=job.priors, **dataclasses.asdict(self))[0]
+
+        return als.State(start, links.init(Sides(), start.user.rank)), epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD:
+    """Passes of `sgd.fit` with its default optimizer, whose learning rate is a configuration's."""
+
+    batch_size: int = 1024
+    settings: ClassVar[tuple[str, ...]] = ("learning_rate",)
+
+    def starter(
+        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: int
+    ) -> tuple[sgd.State, Callable]:
+        """The first state, and the pass."""
+        n = len(data.ratings)
+        batch_size = min(self.batch_size, n)
+        optimizer = sgd.default_optimizer(epochs, n, batch_size, learning_rate=job.learning_rate)
+
+        def epoch(state: sgd.State, kernel: Kernel) -> sgd.State:
+            of_fold = (data.ratings, data.n, job.priors, Sides())
+            return sgd.epoch(state, of_fold, kernel=kernel, batch_size=batch_size, optimizer=optimizer)[0]
+
+        return sgd.start(jax.random.key(job.seed), draw, data.n, optimizer=optimizer), epoch
+
+
+def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel) -> Data:
+    """Ratings and folds on the host as what the program takes.
+
+    Raises:
+        ValueError: If there is no fold, or one trains on nothing or holds nothing out.
+    """
+    if not len(folds):
+        raise ValueError("no fold: give one split or more, from `splits.k_fold` or `splits.hold_out`")
+    return Data(als.histories(ratings), _stacked([_fold(ratings, at, split, kernel) for at, split in enumerate(folds)]))
+
+
+def _fold(ratings: Ratings, at: int, split: Split, kernel: Kernel) -> Fold:
+    weight, held = np.zeros((2, len(ratings)), np.float32)
+    for part, where, name in ((weight, split.train, "trains on"), (held, split.test, "holds out")):
+        part[where] = np.asarray(ratings.weight)[where]
+        if not part.any():
+            raise ValueError(
+                f"fold {at} {name} no rating with a weight above 0: give it some, or fewer folds (`splits.k_fold`)"
+            )
+    rating = np.asarray(ratings.rating)
+    seen = rating[weight > 0]
+    every = als.histories(ratings.replace(weight=weight))
+    pages = [tuple(stack.weight for stack in side) for side in (every.user, every.item)]
+    offset = kernel.offset(float(np.average(rating, weights=weight)))
+    return Fold(weight, held, every.n, *pages, *np.float32([offset, seen.min(), seen.max()]))
+
+
+def make(configurations: pd.DataFrame, priors: Sequence[Priors], folds: int) -> tuple[Group, ...]:
+    """The jobs of all configurations and folds, by width; a fold's number runs fastest in their places.
+
+    A width is a power of two: the factors beyond a job's rank start at 0 and stay there, since no rating and no prior
+    moves a factor that is 0 on both sides.
+    """
+    n = len(configurations)
+    rank, seed, rate = (
+        configurations[name].to_numpy() if name in configurations else np.full(n, default)
+        for name, default in (("rank", 32), ("seed", 0), ("learning_rate", sgd.LEARNING_RATE))
+    )
+    widths = np.array([max(NARROWEST, 1 << (int(one) - 1).bit_length()) for one in rank])
+    groups = []
+    for width in np.unique(widths):
+        chosen = np.flatnonzero(widths == width)
+        ranks, which = np.unique(rank[chosen].astype(int), return_inverse=True)
+        of = [
+            Job(np.uint32(seed[at]), np.int32(of), np.int32(fold), _float32(priors[at]), np.float32(rate[at]))
+            for at, of in zip(chosen, which, strict=True)
+            for fold in range(folds)
+        ]
+        places = (chosen[:, None] * folds + np.arange(folds)).ravel()
+        groups.append(Group(int(width), tuple(ranks.tolist()), places, _stacked(of)))
+    return tuple(groups)
+
+
+def compiled(
+    data: Data,
+    groups: Sequence[Group],
+    devices: Sequence[jax.Device],
+    *,
+    kernel: Kernel,
+    trainer: Trainer,
+    epochs: int,
+    chunk: int,
+) -> Callable[[], Float[np.ndarray, "jobs epochs"]]:
+    """One program of all jobs: called, it gives each one's validation RMSE after every epoch."""
+    mesh = jax.make_mesh((len(devices),), ("jobs",), axis_types=(AxisType.Auto,), devices=devices)
+    spread, whole = PartitionSpec("jobs"), PartitionSpec()
+
+    def every(data: Data, of_groups: tuple[Job, ...]) -> tuple[Float[Array, "jobs epochs"], ...]:
+        def fit_all(group: Group, jobs: Job) -> Float[Array, "jobs epochs"]:
+            def one(job: Job) -> Float[Array, " epochs"]:
+                return fit(data, job, group, kernel=kernel, trainer=trainer, epochs=epochs)
+
+            return lax.map(one, jobs, batch_size=chunk if chunk > 1 else None)
+
+        return tuple(fit_all(*pair) for pair in zip(groups, of_groups, strict=True))
+
+    parts = jax.shard_map(every, mesh=mesh, in_specs=(whole, spread), out_specs=spread, check_vma=False)
+    arguments = (data, tuple(_filled(group.jobs, len(devices)) for group in groups))
+    program = jax.jit(parts).lower(*arguments).compile()
+
+    def run() -> Float[np.ndarray, "jobs epochs"]:
+        rmse = program(*jax.device_put(arguments, program.input_shardings[0]))
+        out = np.zeros((sum(len(group.places) for group in groups), epochs), np.float32)
+        for group, of_group in zip(groups, rmse, strict=True):
+            out[group.places] = np.asarray(of_group)[: len(group.places)]
+        return out
+
+    return run
+
+
+def fit(
+    data: Data, job: Job, group: Group, *, kernel: Kernel, trainer: Trainer, epochs: int
+) -> Float[Array, " epochs"]:
+    """One job's validation RMSE after every epoch, predictions clipped to the training ratings' range."""
+    histories, fold = data.of(job.fold)
+    held = histories.ratings.replace(weight=fold.held)
+
+    def draw(key: Key[Array, ""]) -> Params:
+        starts = [_narrow_start(rank, group.width, histories.ratings, fold.offset) for rank in group.ranks]
+        return lax.switch(job.rank, starts, key)
+
+    state, epoch = trainer.starter(draw, job, histories, epochs)
+
+    def one(state: object, _: None) -> tuple[object, Float[Array, ""]]:
+        state = epoch(state, kernel)
+        return state, objective.rmse(state.params, kernel, held, fold.low, fold.high)
+
+    return lax.scan(one, state, None, length=epochs)[1]
+
+
+def _narrow_start(
+    rank: int, width: int, ratings: Ratings, offset: Float[Array, ""]
+) -> Callable[[Key[Array, ""]], Params]:
+    """A start of `rank` factors, those of `als.fit` with the same key, in tables of `width`."""
+
+    def widened(table: Table) -> Table:
+        return Table(table.bias, jnp.pad(table.factors, ((0, 0), (0, width - rank))))
+
+    def start(key: Key[Array, ""]) -> Params:
+        narrow = params.init(key, ratings.n_users, ratings.n_items, rank, offset=offset)
+        return narrow.replace(user=widened(narrow.user), item=widened(narrow.item))
+
+    return start
+
+
+def _filled(jobs: Job, devices: int) -> Job:
+    """The jobs, the last one again until every device has as many as the others."""
+    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], -len(x) % devices, 0)]), jobs)
+
+
+def _stacked(trees: Sequence):  # noqa: ANN202 a tree of the same kind
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
+
+
+def _float32(priors: Priors) -> Priors:
+    return jax.tree.map(np.float32, priors)

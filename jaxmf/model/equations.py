@@ -26,13 +26,21 @@ class Equations(NamedTuple):
 
 
 def linearised(
-    kernel: Kernel, offset: ScalarLike, x: Table, others: Table, block: Block, mean: Table, precision: Table
+    kernel: Kernel,
+    offset: ScalarLike,
+    x: Table,
+    others: Table,
+    block: Block,
+    mean: Table,
+    precision: Table,
+    *,
+    cg_steps: int = 32,
 ) -> Equations:
-    """The equations at `x`.
+    """The equations at `x`, for a solve by `cg_steps` conjugate-gradient steps.
 
     J is the kernel's gradient, a row a rating: it is what the matvec, the Gram matrix and the diagonal are all made of,
     and for a linear kernel it is the other side's factors as they are.
-    By shape, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
+    By shape and steps, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
     """
     b, k = x.factors.shape
 
@@ -42,7 +50,7 @@ def linearised(
         return j, part.weight * (part.rating - predicted)
 
     prior_rhs = (mean - x) * precision
-    if gram_first(block, b, k):
+    if gram_first(block, b, k, cg_steps):
 
         def grams(part: Block) -> tuple[Float[Array, "b c c"], Table]:
             j, error = linearise(part)
@@ -71,10 +79,13 @@ def linearised(
     return Equations(matvec, _transposed(block, b, j, error) + prior_rhs, diagonal)
 
 
-def gram_first(block: Block, b: int, k: int) -> bool:
-    """Whether a block's equations go by Gram matrices: where J would not fit the cache, or rows are long for `k`."""
+def gram_first(block: Block, b: int, k: int, cg_steps: int) -> bool:
+    """Whether a block's equations go by Gram matrices: where J would not fit the cache, or rows are long for `k`.
+
+    And only where the steps are many enough: a rating costs (k + 1)² once, or 2 (k + 1) a step.
+    """
     p, w = block.weight.shape
-    return p > PAGES or (w >= 2 * (k + 1) and p >= 4 * b)
+    return p > PAGES or (w >= 2 * (k + 1) and p >= 4 * b and 2 * cg_steps > k)
 
 
 def over_pages(kernel: Callable) -> Callable:

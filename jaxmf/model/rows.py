@@ -137,7 +137,7 @@ def improve_rows(
         return row_losses(kernel, offset, x, others, block, mean, precision)
 
     def equations(x: Table) -> Equations:
-        return linearised(kernel, offset, x, others, block, mean, precision)
+        return linearised(kernel, offset, x, others, block, mean, precision, cg_steps=cg_steps)
 
     if kernel.linear:
         return start + cg.solve(*equations(start), steps=cg_steps)

@@ -25,6 +25,9 @@ from jaxmf.model.tables import Table
 from jaxmf.training import als, sgd
 from jaxmf.training.als import Histories
 
+PAGES = 256
+"""Pages a block: at rank 32 and 32 ratings a page 1 MiB of factors, since each core has fits of its own to cache."""
+
 NARROWEST = 8
 """Fewest columns of a job's factors."""
 
@@ -35,7 +38,7 @@ class Fold(struct.PyTreeNode):
 
     Attributes:
         weight: The ratings' weights in training.
-        held: Their weights in validation.
+        held: What is held out, filled up with weight 0.
         n: Total weight of each row's training ratings.
         user: Weights of the pages of the users' histories.
         item: Weights of the pages of the items' histories.
@@ -45,7 +48,7 @@ class Fold(struct.PyTreeNode):
     """
 
     weight: Float[AnyArray, " n"]
-    held: Float[AnyArray, " n"]
+    held: Ratings
     n: Weights
     user: tuple[Float[AnyArray, "g p w"], ...]
     item: tuple[Float[AnyArray, "g p w"], ...]
@@ -124,7 +127,11 @@ class ALS:
     settings: ClassVar[tuple[str, ...]] = ()
 
     def starter(
-        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: int
+        self,
+        draw: Callable[[Key[Array, ""]], Params],
+        job: Job,
+        data: Histories,
+        epochs: int,  # noqa: ARG002 a schedule's
     ) -> tuple[als.State, Callable]:
         """The first state, and the sweep."""
         start = draw(jax.random.key(job.seed))
@@ -165,20 +172,24 @@ def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel) -> Data:
     """
     if not len(folds):
         raise ValueError("no fold: give one split or more, from `splits.k_fold` or `splits.hold_out`")
-    return Data(als.histories(ratings), _stacked([_fold(ratings, at, split, kernel) for at, split in enumerate(folds)]))
+    for at, split in enumerate(folds):
+        for where, name in ((split.train, "trains on"), (split.test, "holds out")):
+            if not np.any(ratings.weight[where]):
+                raise ValueError(
+                    f"fold {at} {name} no rating with a weight above 0: give it some, or fewer folds (`splits.k_fold`)"
+                )
+    held = max(len(split.test) for split in folds)
+    return Data(als.histories(ratings, pages=PAGES), _stacked([_fold(ratings, split, kernel, held) for split in folds]))
 
 
-def _fold(ratings: Ratings, at: int, split: Split, kernel: Kernel) -> Fold:
-    weight, held = np.zeros((2, len(ratings)), np.float32)
-    for part, where, name in ((weight, split.train, "trains on"), (held, split.test, "holds out")):
-        part[where] = np.asarray(ratings.weight)[where]
-        if not part.any():
-            raise ValueError(
-                f"fold {at} {name} no rating with a weight above 0: give it some, or fewer folds (`splits.k_fold`)"
-            )
+def _fold(ratings: Ratings, split: Split, kernel: Kernel, n_held: int) -> Fold:
+    weight = np.zeros(len(ratings), np.float32)
+    weight[split.train] = np.asarray(ratings.weight)[split.train]
+    held = ratings.take(np.resize(split.test, n_held))
+    held = held.replace(weight=np.where(np.arange(n_held) < len(split.test), held.weight, np.float32(0)))
     rating = np.asarray(ratings.rating)
     seen = rating[weight > 0]
-    every = als.histories(ratings.replace(weight=weight))
+    every = als.histories(ratings.replace(weight=weight), pages=PAGES)
     pages = [tuple(stack.weight for stack in side) for side in (every.user, every.item)]
     offset = kernel.offset(float(np.average(rating, weights=weight)))
     return Fold(weight, held, every.n, *pages, *np.float32([offset, seen.min(), seen.max()]))
@@ -252,7 +263,6 @@ def fit(
 ) -> Float[Array, " epochs"]:
     """One job's validation RMSE after every epoch, predictions clipped to the training ratings' range."""
     histories, fold = data.of(job.fold)
-    held = histories.ratings.replace(weight=fold.held)
 
     def draw(key: Key[Array, ""]) -> Params:
         starts = [_narrow_start(rank, group.width, histories.ratings, fold.offset) for rank in group.ranks]
@@ -262,7 +272,7 @@ def fit(
 
     def one(state: object, _: None) -> tuple[object, Float[Array, ""]]:
         state = epoch(state, kernel)
-        return state, objective.rmse(state.params, kernel, held, fold.low, fold.high)
+        return state, objective.rmse(state.params, kernel, fold.held, fold.low, fold.high)
 
     return lax.scan(one, state, None, length=epochs)[1]
 

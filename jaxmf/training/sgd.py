@@ -249,8 +249,7 @@ def fit(
     optimizer = optimizer or default_optimizer(epochs, len(ratings), batch_size)
     state = init(key, ratings, kernel=kernel, rank=rank, optimizer=optimizer, features=features)
 
-    settings = {"kernel": kernel, "batch_size": batch_size, "optimizer": optimizer}
     data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors, jax.tree.map(jnp.asarray, features))
-    one_pass = functools.partial(epoch, **settings)
-    state, log = loop.run(state, data, one_pass, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)
+    one = functools.partial(epoch, kernel=kernel, batch_size=batch_size, optimizer=optimizer)
+    state, log = loop.run(state, data, one, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)
     return Fit(state.params, *log, state.links)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, ScalarLike
 
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.splits import Split
@@ -47,8 +47,8 @@ class Sweep(NamedTuple):
     """What a sweep found.
 
     Attributes:
-        frame: A row a configuration and fold: its number, its settings, the fold, the epochs that it was trained for and
-            the validation RMSE after the last of them; NaN where the fit diverged.
+        frame: A row a configuration and fold: its number, its settings, the fold, the epochs that it was trained for
+            and the validation RMSE after the last of them; NaN where the fit diverged.
         history: Validation RMSE after every epoch; NaN after the last one.
         seconds: Wall time of all fits, compilation apart.
         compile_seconds: Wall time of tracing and compiling.
@@ -60,7 +60,7 @@ class Sweep(NamedTuple):
     compile_seconds: float
 
 
-def grid(values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+def grid(values: Mapping[str, Sequence[ScalarLike]]) -> pd.DataFrame:
     """Every combination of the values, a row each.
 
     Example:
@@ -74,7 +74,7 @@ def grid(values: Mapping[str, Sequence[float]]) -> pd.DataFrame:
     return pd.DataFrame(list(itertools.product(*values.values())), columns=list(values))
 
 
-def random(seed: int, n: int, ranges: Mapping[str, tuple[float, float] | Sequence[float]]) -> pd.DataFrame:
+def random(seed: int, n: int, ranges: Mapping[str, tuple[float, float] | Sequence[ScalarLike]]) -> pd.DataFrame:
     """`n` random configurations: a pair (low, high) is drawn from log-uniformly, of a list one value is picked.
 
     Raises:
@@ -83,8 +83,8 @@ def random(seed: int, n: int, ranges: Mapping[str, tuple[float, float] | Sequenc
     Example:
         >>> random(0, 2, {"rank": [8, 16], "factor_reg": (0.1, 10.0)}).round(3)
            rank  factor_reg
-        0    16       0.121
-        1    16       0.108
+        0    16       0.346
+        1    16       0.121
     """
     rng = np.random.default_rng(seed)
     columns = {}
@@ -130,8 +130,8 @@ def sweep(
         prior: What the columns leave out.
         epochs: Sweeps or passes of each fit.
         halving: Fit on with the best of each rung alone. A rung starts anew, so that no fit's state is kept.
-        chunk: Fits side by side on a device, of which it holds the memory at a time; else 1 on a CPU, where the caches are
-            small and `vmap` costs twice the time, and 16 elsewhere.
+        chunk: Fits side by side on a device, which holds the memory of that many at a time; else 1 on a CPU, whose
+            caches hold one and where `vmap` costs twice the time, and 16 elsewhere.
         devices: Where to run; else all of JAX's devices.
 
     Raises:
@@ -188,7 +188,7 @@ def summary(frame: pd.DataFrame, over: Sequence[str] = ("fold",)) -> pd.DataFram
     return table.sort_values(["epoch", "rmse"], ascending=[False, True], ignore_index=True)
 
 
-def best(frame: pd.DataFrame, over: Sequence[str] = ("fold",)) -> dict[str, float]:
+def best(frame: pd.DataFrame, over: Sequence[str] = ("fold",)) -> dict[str, int | float]:
     """The settings with the lowest mean RMSE.
 
     Raises:
@@ -240,7 +240,9 @@ def _check(
     known = ["rank", "seed", *trainer.settings, *(side + name for side in ("", "user_", "item_") for name in PRIOR)]
     unknown = [name for name in configurations if name not in known]
     if unknown:
-        raise ValueError(f"no setting {unknown[0]!r} of {type(trainer).__name__}: the columns may be {', '.join(known)}")
+        raise ValueError(
+            f"no setting {unknown[0]!r} of {type(trainer).__name__}: the columns may be {', '.join(known)}"
+        )
     for name, lowest in (("rank", 1), ("seed", 0)):
         values = configurations.get(name, pd.Series([lowest]))
         bad = ~((values >= lowest) & (values < 2**31) & (values % 1 == 0))
@@ -256,7 +258,7 @@ def _check(
     return [_priors(row, both_sides(prior)) for row in configurations.to_dict("records")]
 
 
-def _priors(settings: Mapping[str, float], default: Priors) -> Priors:
+def _priors(settings: Mapping[str, ScalarLike], default: Priors) -> Priors:
     def side(name: str, one: Prior) -> Prior:
         fields = {field: settings.get(field, getattr(one, field)) for field in PRIOR}
         return one.replace(**{field: settings.get(f"{name}_{field}", value) for field, value in fields.items()})

@@ -17,7 +17,9 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.data.splits import Split
 from jaxmf.model.kernels import Kernel
 
-RANGES = {"factor_reg": (0.5, 20.0), "bias_reg": (1.0, 20.0)}
+RANGES = {"user_factor_reg": (0.5, 8.0), "item_factor_reg": (1.75, 28.0)}
+"""Around the trainers' defaults, which are 2 and 7."""
+
 SURPRISE = {
     "n_factors": [25, 50, 100, 150],
     "n_epochs": [20, 30, 40, 60],
@@ -32,7 +34,7 @@ class Tune(Run):
     """Search the settings of alternating least squares by cross-validation."""
 
     grid: int | None = 64
-    """Configurations of a grid over `bias_reg`, `factor_reg` and `rank`: a cube of a whole number."""
+    """Configurations of a grid over the factors' priors and `rank`: a cube of a whole number."""
     random: int | None = None
     """Random configurations instead."""
     optuna: int | None = None
@@ -70,10 +72,13 @@ def one_after_another(args: Tune, ratings: Ratings, folds: list[Split], table: p
     """Seconds of the same fits by `als.fit`, compilation apart."""
     seconds = 0.0
     for row in table.to_dict("records"):
-        prior = [one.replace(bias_reg=row["bias_reg"], factor_reg=row["factor_reg"]) for one in jaxmf.priors.DEFAULT]
+        user, item = jaxmf.priors.DEFAULT
+        prior = jaxmf.priors.Priors(
+            user.replace(factor_reg=row["user_factor_reg"]), item.replace(factor_reg=row["item_factor_reg"])
+        )
         for split in folds:
             watch = jaxmf.Watch(validation=ratings.take(split.test))
-            settings = {"rank": int(row["rank"]), "prior": jaxmf.priors.Priors(*prior), "epochs": args.epochs}
+            settings = {"rank": int(row["rank"]), "prior": prior, "epochs": args.epochs}
             key, train = jax.random.key(int(row["seed"])), ratings.take(split.train)
             seconds += jaxmf.als.fit(key, train, kernel=kernel, watch=watch, **settings).seconds
     return seconds
@@ -127,6 +132,26 @@ def compare(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFram
     return {"seconds_sequential": sequential, "surprise_seconds": seconds, "surprise_rmse": rmse}
 
 
+def report(args: Tune, found: tune.Sweep, n: int) -> dict[str, Any]:
+    """Print and plot what was found, and give the numbers."""
+    over = ["fold", "seed"]
+    ranking = tune.summary(found.frame, over)
+    show(f"Best of {n} configurations on {args.folds} folds", ranking.head(10).to_dict("records"))
+    with args.plot("tune", f"ALS, {args.kernel} kernel, mean of {args.folds} folds", "item_factor_reg", "RMSE") as axes:
+        for rank, part in ranking.groupby("rank"):
+            axes.plot(part.item_factor_reg, part.rmse, "o", alpha=0.7, label=f"rank {rank}")
+        axes.set_xscale("log")
+    return {
+        "configurations": n,
+        "folds": args.folds,
+        "epochs": args.epochs,
+        "compile_seconds": found.compile_seconds,
+        "best": tune.best(found.frame, over),
+        "rmse": ranking.rmse[0],
+        "sd": ranking.sd[0],
+    }
+
+
 def main(args: Tune) -> None:
     """Search, then print, plot and save."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
@@ -141,28 +166,12 @@ def main(args: Tune) -> None:
     start = time.perf_counter()
     found = tune.sweep(ratings, folds, table, kernel=kernel, epochs=args.epochs, halving=halving, chunk=args.chunk)
     seconds = time.perf_counter() - start
-    over = ["fold", "seed"]
-    ranking = tune.summary(found.frame, over)
-    show(f"Best of {len(table)} configurations on {args.folds} folds", ranking.head(10).to_dict("records"))
+    result = report(args, found, len(table)) | {"seconds": seconds}
     say(f"\n{len(found.frame)} fits in {seconds:.1f} s, of which {found.compile_seconds:.1f} s compilation")
-    result = {
-        "configurations": len(table),
-        "folds": args.folds,
-        "epochs": args.epochs,
-        "seconds": seconds,
-        "compile_seconds": found.compile_seconds,
-        "best": tune.best(found.frame, over),
-        "rmse": ranking.rmse[0],
-        "sd": ranking.sd[0],
-    }
     if args.compare:
         result |= compare(args, ratings, folds, table, kernel)
         names = ("seconds", "seconds_sequential", "surprise_seconds")
         show("Seconds", [{name: result[name] for name in names}])
-    with args.plot("tune", f"ALS, {args.kernel} kernel, mean of {args.folds} folds", "factor_reg", "RMSE") as axes:
-        for rank, part in ranking.groupby("rank"):
-            axes.plot(part.factor_reg, part.rmse, "o", alpha=0.7, label=f"rank {rank}")
-        axes.set_xscale("log")
     args.save(result)
 
 

@@ -10,9 +10,8 @@ from jaxmf.model import objective
 from jaxmf.model.kernels import Linear, Logistic
 from jaxmf.model.priors import DEFAULT, Prior, Priors
 from jaxmf.training import als, sgd, tune
-from jaxmf.training.jobs import ALS, SGD
 from jaxmf.training.loop import Watch
-from jaxmf.training.tune import Halving
+from jaxmf.training.tune import ALS, SGD, Halving
 
 pytestmark = pytest.mark.optax
 

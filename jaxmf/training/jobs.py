@@ -1,4 +1,4 @@
-"""The compiled half of `jaxmf.tune`: jobs, the folds' weights, and the program that fits them all."""
+"""The compiled half of `jaxmf.tune`: jobs, and the program that fits them all."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,65 +15,17 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.features import Sides
 from jaxmf.data.ratings import AnyArray, Ratings
-from jaxmf.data.splits import Split
 from jaxmf.model import links, objective, params
 from jaxmf.model.kernels import Kernel
-from jaxmf.model.objective import Weights
 from jaxmf.model.params import Params
 from jaxmf.model.priors import Priors
 from jaxmf.model.tables import Table
 from jaxmf.training import als, sgd
 from jaxmf.training.als import Histories
-
-PAGES = 256
-"""Pages a block: at rank 32 and 32 ratings a page 1 MiB of factors, since each core has fits of its own to cache."""
+from jaxmf.training.folds import Data, stacked
 
 NARROWEST = 8
 """Fewest columns of a job's factors."""
-
-
-@no_type_check
-class Fold(struct.PyTreeNode):
-    """What a fold changes in the histories of all ratings; folds are stacked along an axis in front.
-
-    Attributes:
-        weight: The ratings' weights in training.
-        held: What is held out, filled up with weight 0.
-        n: Total weight of each row's training ratings.
-        user: Weights of the pages of the users' histories.
-        item: Weights of the pages of the items' histories.
-        offset: The kernel's offset at the training ratings' mean.
-        low: The smallest training rating.
-        high: The largest.
-    """
-
-    weight: Float[AnyArray, " n"]
-    held: Ratings
-    n: Weights
-    user: tuple[Float[AnyArray, "g p w"], ...]
-    item: tuple[Float[AnyArray, "g p w"], ...]
-    offset: Float[AnyArray, ""]
-    low: Float[AnyArray, ""]
-    high: Float[AnyArray, ""]
-
-
-class Data(NamedTuple):
-    """The histories of all ratings, and the stacked folds."""
-
-    histories: Histories
-    folds: Fold
-
-    def of(self, fold: Int[AnyArray, ""]) -> tuple[Histories, Fold]:
-        """One fold's histories."""
-        one = jax.tree.map(lambda x: x[fold], self.folds)
-        every = self.histories
-
-        def reweighted(name: str) -> tuple:
-            pairs = zip(getattr(every, name), getattr(one, name), strict=True)
-            return tuple(stack.replace(weight=weight) for stack, weight in pairs)
-
-        ratings = every.ratings.replace(weight=one.weight)
-        return Histories(ratings, one.n, reweighted("user"), reweighted("item"), every.features), one
 
 
 @no_type_check
@@ -104,6 +56,9 @@ class Group(NamedTuple):
     jobs: Job
 
 
+State = als.State | sgd.State
+
+
 @runtime_checkable
 class Trainer(Protocol):
     """What a sweep needs of a trainer, besides the settings that all its fits share."""
@@ -113,8 +68,8 @@ class Trainer(Protocol):
 
     def starter(
         self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: int
-    ) -> tuple[object, Callable]:
-        """The first state, and the epoch: (state, kernel) → state."""
+    ) -> tuple[State, Callable[[State, Kernel], State]]:
+        """The first state, and the epoch."""
         ...
 
 
@@ -132,7 +87,7 @@ class ALS:
         job: Job,
         data: Histories,
         epochs: int,  # noqa: ARG002 a schedule's
-    ) -> tuple[als.State, Callable]:
+    ) -> tuple[als.State, Callable[[als.State, Kernel], als.State]]:
         """The first state, and the sweep."""
         start = draw(jax.random.key(job.seed))
 
@@ -151,7 +106,7 @@ class SGD:
 
     def starter(
         self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: int
-    ) -> tuple[sgd.State, Callable]:
+    ) -> tuple[sgd.State, Callable[[sgd.State, Kernel], sgd.State]]:
         """The first state, and the pass."""
         n = len(data.ratings)
         batch_size = min(self.batch_size, n)
@@ -162,37 +117,6 @@ class SGD:
             return sgd.epoch(state, of_fold, kernel=kernel, batch_size=batch_size, optimizer=optimizer)[0]
 
         return sgd.start(jax.random.key(job.seed), draw, data.n, optimizer=optimizer), epoch
-
-
-def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel) -> Data:
-    """Ratings and folds on the host as what the program takes.
-
-    Raises:
-        ValueError: If there is no fold, or one trains on nothing or holds nothing out.
-    """
-    if not len(folds):
-        raise ValueError("no fold: give one split or more, from `splits.k_fold` or `splits.hold_out`")
-    for at, split in enumerate(folds):
-        for where, name in ((split.train, "trains on"), (split.test, "holds out")):
-            if not np.any(ratings.weight[where]):
-                raise ValueError(
-                    f"fold {at} {name} no rating with a weight above 0: give it some, or fewer folds (`splits.k_fold`)"
-                )
-    held = max(len(split.test) for split in folds)
-    return Data(als.histories(ratings, pages=PAGES), _stacked([_fold(ratings, split, kernel, held) for split in folds]))
-
-
-def _fold(ratings: Ratings, split: Split, kernel: Kernel, n_held: int) -> Fold:
-    weight = np.zeros(len(ratings), np.float32)
-    weight[split.train] = np.asarray(ratings.weight)[split.train]
-    held = ratings.take(np.resize(split.test, n_held))
-    held = held.replace(weight=np.where(np.arange(n_held) < len(split.test), held.weight, np.float32(0)))
-    rating = np.asarray(ratings.rating)
-    seen = rating[weight > 0]
-    every = als.histories(ratings.replace(weight=weight), pages=PAGES)
-    pages = [tuple(stack.weight for stack in side) for side in (every.user, every.item)]
-    offset = kernel.offset(float(np.average(rating, weights=weight)))
-    return Fold(weight, held, every.n, *pages, *np.float32([offset, seen.min(), seen.max()]))
 
 
 def make(configurations: pd.DataFrame, priors: Sequence[Priors], folds: int) -> tuple[Group, ...]:
@@ -217,21 +141,24 @@ def make(configurations: pd.DataFrame, priors: Sequence[Priors], folds: int) -> 
             for fold in range(folds)
         ]
         places = (chosen[:, None] * folds + np.arange(folds)).ravel()
-        groups.append(Group(int(width), tuple(ranks.tolist()), places, _stacked(of)))
+        groups.append(Group(int(width), tuple(ranks.tolist()), places, stacked(of)))
     return tuple(groups)
 
 
 def compiled(
     data: Data,
     groups: Sequence[Group],
-    devices: Sequence[jax.Device],
     *,
     kernel: Kernel,
     trainer: Trainer,
     epochs: int,
     chunk: int,
 ) -> Callable[[], Float[np.ndarray, "jobs epochs"]]:
-    """One program of all jobs: called, it gives each one's validation RMSE after every epoch."""
+    """One program of all jobs: called, it gives each one's validation RMSE after every epoch.
+
+    The jobs of each group are spread over this process's devices.
+    """
+    devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("jobs",), axis_types=(AxisType.Auto,), devices=devices)
     spread, whole = PartitionSpec("jobs"), PartitionSpec()
 
@@ -270,7 +197,7 @@ def fit(
 
     state, epoch = trainer.starter(draw, job, histories, epochs)
 
-    def one(state: object, _: None) -> tuple[object, Float[Array, ""]]:
+    def one(state: State, _: None) -> tuple[State, Float[Array, ""]]:
         state = epoch(state, kernel)
         return state, objective.rmse(state.params, kernel, fold.held, fold.low, fold.high)
 
@@ -295,10 +222,6 @@ def _narrow_start(
 def _filled(jobs: Job, devices: int) -> Job:
     """The jobs, the last one again until every device has as many as the others."""
     return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], -len(x) % devices, 0)]), jobs)
-
-
-def _stacked(trees: Sequence):  # noqa: ANN202 a tree of the same kind
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)
 
 
 def _float32(priors: Priors) -> Priors:

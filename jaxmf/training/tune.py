@@ -24,8 +24,11 @@ from jaxmf.model.kernels import Kernel
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
 from jaxmf.model.priors import check as check_prior
 from jaxmf.training import jobs, loop
-from jaxmf.training.jobs import ALS, Trainer
+from jaxmf.training.folds import gather
+from jaxmf.training.jobs import ALS, SGD, Trainer
 from jaxmf.training.loop import Watch
+
+__all__ = ["ALS", "SGD", "Halving", "Sweep", "best", "grid", "random", "summary", "sweep"]
 
 PRIOR = ("bias_reg", "factor_reg", "power")
 MEASURED = ["configuration", "fold", "epoch", "rmse"]
@@ -90,7 +93,7 @@ def random(seed: int, n: int, ranges: Mapping[str, tuple[float, float] | Sequenc
     columns = {}
     for name, values in ranges.items():
         if isinstance(values, tuple):
-            low, high = values
+            low, high = (float(end) for end in values)
             if not 0 < low < high < np.inf:
                 raise ValueError(
                     f"{name} can't be drawn log-uniformly from {values}: give 0 < low < high, or a list to pick from"
@@ -112,7 +115,6 @@ def sweep(
     epochs: int = 15,
     halving: Halving | None = None,
     chunk: int | None = None,
-    devices: Sequence[jax.Device] | None = None,
 ) -> Sweep:
     """Fit every configuration on every fold, and measure it on what the fold holds out after every epoch.
 
@@ -132,7 +134,6 @@ def sweep(
         halving: Fit on with the best of each rung alone. A rung starts anew, so that no fit's state is kept.
         chunk: Fits side by side on a device, which holds the memory of that many at a time; else 1 on a CPU, whose
             caches hold one and where `vmap` costs twice the time, and 16 elsewhere.
-        devices: Where to run; else all of JAX's devices.
 
     Raises:
         ValueError: If a setting, a rating or a fold is out of range, or a column is unknown.
@@ -147,7 +148,7 @@ def sweep(
         (8, (4, 2, 15), ['factor_reg', 'rank'])
     """
     priors = _check(ratings, configurations, kernel, trainer, prior, epochs, halving, chunk)
-    data = jobs.gather(ratings, folds, kernel)
+    data = gather(ratings, folds, kernel)
     history = np.full((len(configurations), len(folds), epochs), np.nan, np.float32)
     trained = np.zeros(len(configurations), int)
     alive, seconds, compile_seconds = np.arange(len(configurations)), 0.0, 0.0
@@ -155,7 +156,7 @@ def sweep(
         start = time.perf_counter()
         todo = jobs.make(configurations.iloc[alive], [priors[at] for at in alive], len(folds))
         settings = {"kernel": kernel, "trainer": trainer, "epochs": rung, "chunk": chunk or _chunk()}
-        program = jobs.compiled(data, todo, devices or jax.devices(), **settings)
+        program = jobs.compiled(data, todo, **settings)
         compile_seconds += time.perf_counter() - start
         start = time.perf_counter()
         history[alive, :, :rung] = program().reshape(len(alive), len(folds), rung)
@@ -244,10 +245,10 @@ def _check(
             f"no setting {unknown[0]!r} of {type(trainer).__name__}: the columns may be {', '.join(known)}"
         )
     for name, lowest in (("rank", 1), ("seed", 0)):
-        values = configurations.get(name, pd.Series([lowest]))
+        values = configurations[name].to_numpy() if name in configurations else np.array([lowest])
         bad = ~((values >= lowest) & (values < 2**31) & (values % 1 == 0))
         if bad.any():
-            raise ValueError(f"{name} must be a whole number of {lowest} or more, got {values[bad].iloc[0]}")
+            raise ValueError(f"{name} must be a whole number of {lowest} or more, got {values[bad][0]}")
     if "learning_rate" in configurations and not configurations["learning_rate"].between(0, np.inf, "neither").all():
         raise ValueError(f"learning_rate must be positive and finite, got {configurations['learning_rate'].min()}")
     if halving is not None and not (halving.first >= 1 and halving.eta >= 2):

@@ -137,7 +137,7 @@ def make(configurations: pd.DataFrame, priors: Sequence[Priors], folds: int) -> 
         ranks, which = np.unique(rank[chosen].astype(int), return_inverse=True)
         of = [
             Job(np.uint32(seed[at]), np.int32(of), np.int32(fold), _float32(priors[at]), np.float32(rate[at]))
-            for at, of in zip(chosen, which, strict=True)
+            for at, of in zip(chosen.tolist(), which.tolist(), strict=True)
             for fold in range(folds)
         ]
         places = (chosen[:, None] * folds + np.arange(folds)).ravel()

@@ -7,7 +7,7 @@ from jaxmf.model import kernels, likelihoods, links, objective, params, priors, 
 from jaxmf.online import asking, drift, fold_in, laplace, posterior, update
 from jaxmf.serving import checkpoint, explain, neighbours, recommend
 from jaxmf.serving.recommender import Recommender
-from jaxmf.training import als, gibbs, loop, notebook, sgd
+from jaxmf.training import als, gibbs, loop, notebook, sgd, tune
 from jaxmf.training.loop import Fit, Watch
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "splits",
     "surprise",
     "tables",
+    "tune",
     "update",
     "weighted_rating",
 ]

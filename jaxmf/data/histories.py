@@ -63,6 +63,7 @@ def blocks(
     rows: Int[np.ndarray, " b"] | None = None,
     *,
     width: int | None = None,
+    pages: int = PAGES,
     ladder: bool = False,
 ) -> tuple[Block, ...]:
     """User histories as stacks of blocks; for item histories pass `ratings.transpose()`.
@@ -74,6 +75,7 @@ def blocks(
         ratings: Ratings of the rows, in any order.
         rows: The users wanted, ascending; else every user. A user without ratings has one empty page.
         width: Ratings a page; else the widest of `WIDTHS` that wastes little.
+        pages: Most pages that several rows are packed into; fewer than `PAGES` suit a cache that is shared.
         ladder: Round the shapes up to powers of 4, so that ever new sets of ratings meet few compiled shapes.
     """
     rows = np.arange(ratings.n_users) if rows is None else np.asarray(rows)
@@ -84,26 +86,26 @@ def blocks(
     order = order[np.searchsorted(user[order], 0) :]
     count = np.bincount(user[order], minlength=len(rows))
     width = width or _width(count)
-    pages = np.maximum(1, -(-count // width))
+    needed = np.maximum(1, -(-count // width))
     stacks = []
-    for size in _sizes(pages):
-        chosen = np.flatnonzero(pages <= PAGES if size <= PAGES else (pages <= size) & (pages > size // 2))
-        stacks.append(_stack(ratings, rows, order, count, pages, width, chosen, size, ladder=ladder))
+    for size in _sizes(needed):
+        chosen = np.flatnonzero(needed <= PAGES if size <= PAGES else (needed <= size) & (needed > size // 2))
+        stacks.append(_stack(ratings, rows, order, count, needed, width, chosen, size, most=pages, ladder=ladder))
     return tuple(stacks)
 
 
-def joint_blocks(ratings: Ratings) -> tuple[Block, ...]:
+def joint_blocks(ratings: Ratings, *, pages: int = PAGES) -> tuple[Block, ...]:
     """Both sides' histories over one table that holds the users' rows and then the items'.
 
     Ordinary rows of both sides share one stack, so that one program of half the size serves both. The blocks are in the
-    order of a sweep: all users, then all items, and none has rows of both.
+    order of a sweep: all users, then all items, and none has rows of both. `pages` as in `blocks`.
     """
     n_users, n_rows = ratings.n_users, ratings.n_users + ratings.n_items
     by_user = ratings.replace(item=np.asarray(ratings.item) + n_users, n_users=n_rows, n_items=n_rows)
     counts = np.bincount(ratings.user, minlength=n_users), np.bincount(ratings.item, minlength=ratings.n_items)
     width = _width(np.concatenate(counts))
-    users = blocks(by_user, np.arange(n_users), width=width)
-    items = blocks(by_user.transpose(), np.arange(n_users, n_rows), width=width)
+    users = blocks(by_user, np.arange(n_users), width=width, pages=pages)
+    items = blocks(by_user.transpose(), np.arange(n_users, n_rows), width=width, pages=pages)
     ordinary = [stack for stack in (*users, *items) if stack.owner.shape[1] <= PAGES]
     long_users, long_items = ([stack for stack in side if stack.owner.shape[1] > PAGES] for side in (users, items))
     return (*long_users, *([_joined(ordinary)] if ordinary else []), *long_items)
@@ -184,11 +186,12 @@ def _sizes(pages: np.ndarray) -> list[int]:
     return sizes
 
 
-def _pack(last: np.ndarray) -> np.ndarray:
-    """Block of each row: consecutive rows, at most `PAGES` pages a block, as few blocks as that takes, evenly filled.
+def _pack(last: np.ndarray, most: int) -> np.ndarray:
+    """Block of each row: consecutive rows, at most `most` pages a block, as few blocks as that takes, evenly filled.
 
     Args:
         last: Running total of the rows' pages.
+        most: Pages a block; as many as the longest row has where that is more.
     """
 
     def fill(capacity: int) -> np.ndarray:
@@ -199,9 +202,10 @@ def _pack(last: np.ndarray) -> np.ndarray:
         return np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
 
     longest = int(np.diff(last, prepend=0).max())
-    fewest = fill(PAGES)[-1]
+    most = max(most, longest)
+    fewest = fill(most)[-1]
     even = max(longest, -(-int(last[-1]) // int(fewest + 1)))
-    capacities = range(even, PAGES + 1)
+    capacities = range(even, most + 1)
     return fill(capacities[bisect.bisect_left(capacities, -fewest, key=lambda capacity: -fill(capacity)[-1])])
 
 
@@ -215,11 +219,12 @@ def _stack(
     chosen: np.ndarray,
     size: int,
     *,
+    most: int,
     ladder: bool,
 ) -> Block:
-    """The `chosen` rows in blocks of at most about `size` pages, all of one shape."""
+    """The `chosen` rows in blocks of one shape: rows of at most `PAGES` pages packed, longer ones one to a block."""
     last = np.cumsum(pages[chosen])
-    block = _pack(last) if size <= PAGES else np.arange(len(chosen))
+    block = _pack(last, most) if size <= PAGES else np.arange(len(chosen))
     g = int(block[-1]) + 1
     first_row = np.searchsorted(block, np.arange(g))
     n_rows = np.bincount(block)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, ScalarLike
 
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.kernels import Kernel
@@ -98,7 +98,7 @@ def _away(params: Params, means: Means | None) -> tuple[Table, Table]:
     return (params.user, params.item) if means is None else (params.user - means.user, params.item - means.item)
 
 
-def rmse(params: Params, kernel: Kernel, ratings: Ratings, low: float, high: float) -> Float[Array, ""]:
+def rmse(params: Params, kernel: Kernel, ratings: Ratings, low: ScalarLike, high: ScalarLike) -> Float[Array, ""]:
     """Root mean squared error on `ratings` of predictions clipped to [`low`, `high`]."""
     predicted = jnp.clip(predict(params, kernel, ratings.user, ratings.item), low, high)
     return jnp.sqrt(jnp.sum(ratings.weight * (ratings.rating - predicted) ** 2) / jnp.sum(ratings.weight))

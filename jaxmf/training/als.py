@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Key, ScalarLike
 
 from jaxmf.data.features import Sides, check_rows
-from jaxmf.data.histories import Block, joint_blocks
+from jaxmf.data.histories import PAGES, Block, joint_blocks
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
@@ -46,9 +46,9 @@ class State(struct.PyTreeNode):
     links: Links
 
 
-def histories(ratings: Ratings, features: Sides = Sides()) -> Histories:
-    """Ratings and features on the host as what `step` takes."""
-    return Histories(ratings, weights(ratings), joint_blocks(ratings), features)
+def histories(ratings: Ratings, features: Sides = Sides(), *, pages: int = PAGES) -> Histories:
+    """Ratings and features on the host as what `step` takes, in blocks of about `pages` pages."""
+    return Histories(ratings, weights(ratings), joint_blocks(ratings, pages=pages), features)
 
 
 def init(key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int, features: Sides = Sides()) -> State:

@@ -1,6 +1,8 @@
 """Stochastic gradient descent over Optax, at a cost a step that does not depend on the size of the tables."""
 
+import functools
 import math
+from collections.abc import Callable
 from types import EllipsisType
 from typing import no_type_check
 
@@ -10,7 +12,7 @@ import numpy as np
 import optax
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, ScalarLike
 
 from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.ratings import Ratings
@@ -26,6 +28,9 @@ from jaxmf.training.loop import Fit, Info, Watch
 
 REMEDY = "lower the learning rate, or raise `factor_reg`"
 
+LEARNING_RATE = 2e-2
+"""Adam's at the start of a run."""
+
 
 @no_type_check
 class State(struct.PyTreeNode):
@@ -38,7 +43,7 @@ class State(struct.PyTreeNode):
 
 
 def default_optimizer(
-    epochs: int, n: int, batch_size: int, *, learning_rate: float = 2e-2
+    epochs: int, n: int, batch_size: int, *, learning_rate: ScalarLike = LEARNING_RATE
 ) -> optax.GradientTransformation:
     """Adam with a cosine decay to 0 over the run."""
     return optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * math.ceil(n / batch_size)))
@@ -54,13 +59,28 @@ def init(
     features: Sides = Sides(),
 ) -> State:
     """Factors N(0, 0.1²), 0 in rows without ratings; biases and links 0; the offset where zeros give the mean."""
-    key, key_init = jax.random.split(key)
     mean = float(np.average(ratings.rating, weights=ratings.weight))
-    start = params.init(key_init, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
-    n = objective.weights(ratings)
+
+    def draw(key: Key[Array, ""]) -> Params:
+        return params.init(key, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
+
+    return start(key, draw, objective.weights(ratings), optimizer=optimizer, features=features)
+
+
+def start(
+    key: Key[Array, ""],
+    draw: Callable[[Key[Array, ""]], Params],
+    n: Weights,
+    *,
+    optimizer: optax.GradientTransformation,
+    features: Sides = Sides(),
+) -> State:
+    """The first state from whatever model `draw` gives for a key, 0 in rows without ratings."""
+    key, key_init = jax.random.split(key)
+    model = draw(key_init)
     # No step touches a row without ratings: it is its prior mean from the start.
-    start = start.replace(user=start.user.scale(jnp.sign(n.user)), item=start.item.scale(jnp.sign(n.item)))
-    return State(start, optimizer.init((start.user, start.item)), key, links.init(features, rank))
+    model = model.replace(user=model.user.scale(jnp.sign(n.user)), item=model.item.scale(jnp.sign(n.item)))
+    return State(model, optimizer.init((model.user, model.item)), key, links.init(features, model.user.rank))
 
 
 def step(
@@ -161,6 +181,26 @@ def _rated(table: Table, n: Float[Array, " rows"], mean: Table) -> Table:
     return Table(jnp.where(n > 0, table.bias, mean.bias), jnp.where(n[:, None] > 0, table.factors, mean.factors))
 
 
+def epoch(
+    state: State,
+    data: tuple[Ratings, Weights, Priors, Sides],
+    *,
+    kernel: Kernel,
+    batch_size: int,
+    optimizer: optax.GradientTransformation,
+) -> tuple[State, Info]:
+    """One pass over the ratings in a new random order, then the links anew."""
+    ratings, n, priors, features = data
+    key, key_order = jax.random.split(state.key)
+    means = prior_means(state, features)
+
+    def one(state: State, batch: Ratings) -> tuple[State, Info]:
+        return step(state, batch, n, kernel=kernel, prior=priors, optimizer=optimizer, means=means)
+
+    state, info = lax.scan(one, state.replace(key=key), shuffled(key_order, ratings, batch_size))
+    return linked(state, features, n, priors), {"loss": info["loss"].mean()}
+
+
 def fit(
     key: Key[Array, ""],
     ratings: Ratings,
@@ -209,17 +249,7 @@ def fit(
     optimizer = optimizer or default_optimizer(epochs, len(ratings), batch_size)
     state = init(key, ratings, kernel=kernel, rank=rank, optimizer=optimizer, features=features)
 
-    def epoch(state: State, data: tuple[Ratings, Weights, Priors, Sides]) -> tuple[State, Info]:
-        ratings, n, priors, features = data
-        key, key_order = jax.random.split(state.key)
-        means = prior_means(state, features)
-
-        def one(state: State, batch: Ratings) -> tuple[State, Info]:
-            return step(state, batch, n, kernel=kernel, prior=priors, optimizer=optimizer, means=means)
-
-        state, info = lax.scan(one, state.replace(key=key), shuffled(key_order, ratings, batch_size))
-        return linked(state, features, n, priors), {"loss": info["loss"].mean()}
-
     data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors, jax.tree.map(jnp.asarray, features))
-    state, log = loop.run(state, data, epoch, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)
+    one = functools.partial(epoch, kernel=kernel, batch_size=batch_size, optimizer=optimizer)
+    state, log = loop.run(state, data, one, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)
     return Fit(state.params, *log, state.links)

@@ -1,0 +1,95 @@
+"""All folds as one: the same ratings under other weights, 0 where a rating is held out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar, no_type_check
+
+import jax
+import numpy as np
+from flax import struct
+from jaxtyping import Float, Int
+
+from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.data.splits import Split
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.objective import Weights
+from jaxmf.training import als
+from jaxmf.training.als import Histories
+
+Tree = TypeVar("Tree")
+
+PAGES = 256
+"""Pages a block: at rank 32 and 32 ratings a page 1 MiB of factors, since each core has fits of its own to cache."""
+
+
+@no_type_check
+class Fold(struct.PyTreeNode):
+    """What a fold changes in the histories of all ratings; folds are stacked along an axis in front.
+
+    Attributes:
+        weight: The ratings' weights in training.
+        held: What is held out, filled up with weight 0.
+        n: Total weight of each row's training ratings.
+        blocks: Weights of the pages of both sides' histories.
+        offset: The kernel's offset at the training ratings' mean.
+        low: The smallest training rating.
+        high: The largest.
+    """
+
+    weight: Float[AnyArray, " n"]
+    held: Ratings
+    n: Weights
+    blocks: tuple[Float[AnyArray, "g p w"], ...]
+    offset: Float[AnyArray, ""]
+    low: Float[AnyArray, ""]
+    high: Float[AnyArray, ""]
+
+
+class Data(NamedTuple):
+    """The histories of all ratings, and the stacked folds."""
+
+    histories: Histories
+    folds: Fold
+
+    def of(self, fold: Int[AnyArray, ""]) -> tuple[Histories, Fold]:
+        """One fold's histories."""
+        one = jax.tree.map(lambda x: x[fold], self.folds)
+        every = self.histories
+        pairs = zip(every.blocks, one.blocks, strict=True)
+        blocks = tuple(stack.replace(weight=weight) for stack, weight in pairs)
+        return Histories(every.ratings.replace(weight=one.weight), one.n, blocks, every.features), one
+
+
+def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel) -> Data:
+    """Ratings and folds on the host as what the program takes.
+
+    Raises:
+        ValueError: If there is no fold, or one trains on nothing or holds nothing out.
+    """
+    if not len(folds):
+        raise ValueError("no fold: give one split or more, from `splits.k_fold` or `splits.hold_out`")
+    for at, split in enumerate(folds):
+        for where, name in ((split.train, "trains on"), (split.test, "holds out")):
+            if not np.any(ratings.weight[where]):
+                raise ValueError(
+                    f"fold {at} {name} no rating with a weight above 0: give it some, or fewer folds (`splits.k_fold`)"
+                )
+    held = max(len(split.test) for split in folds)
+    return Data(als.histories(ratings, pages=PAGES), stacked([_fold(ratings, split, kernel, held) for split in folds]))
+
+
+def _fold(ratings: Ratings, split: Split, kernel: Kernel, n_held: int) -> Fold:
+    weight = np.zeros(len(ratings), np.float32)
+    weight[split.train] = np.asarray(ratings.weight)[split.train]
+    held = ratings.take(np.resize(split.test, n_held))
+    held = held.replace(weight=np.where(np.arange(n_held) < len(split.test), held.weight, np.float32(0)))
+    rating = np.asarray(ratings.rating)
+    seen = rating[weight > 0]
+    every = als.histories(ratings.replace(weight=weight), pages=PAGES)
+    pages = tuple(stack.weight for stack in every.blocks)
+    offset = kernel.offset(float(np.average(rating, weights=weight)))
+    return Fold(weight, held, every.n, pages, *np.array([offset, seen.min(), seen.max()], np.float32))
+
+
+def stacked(trees: Sequence[Tree]) -> Tree:
+    """Trees of one kind as one, along an axis in front."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *trees)

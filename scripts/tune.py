@@ -1,0 +1,179 @@
+"""Search settings, many fits at once: `python scripts/tune.py --grid 64 --folds 5 --compare`."""
+
+import dataclasses
+import os
+import tempfile
+import time
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import pandas as pd
+from common import Run, run, say, show
+
+import jaxmf
+from jaxmf import tune
+from jaxmf.data.ratings import Ratings
+from jaxmf.data.splits import Split
+from jaxmf.model.kernels import Kernel
+
+RANGES = {"user_factor_reg": (0.5, 8.0), "item_factor_reg": (1.75, 28.0)}
+"""Around the trainers' defaults, which are 2 and 7."""
+
+SURPRISE = {
+    "n_factors": [25, 50, 100, 150],
+    "n_epochs": [20, 30, 40, 60],
+    "lr_all": [0.005, 0.01],
+    "reg_all": [0.02, 0.08],
+}
+"""Around `SVD`'s defaults (100, 20, 0.005, 0.02) and the settings that do best on MovieLens latest-small."""
+
+
+@dataclasses.dataclass
+class Tune(Run):
+    """Search the settings of alternating least squares by cross-validation."""
+
+    grid: int | None = 64
+    """Configurations of a grid over the factors' priors and `rank`: a cube of a whole number."""
+    random: int | None = None
+    """Random configurations instead."""
+    optuna: int | None = None
+    """Trials of Optuna instead, a batch of fits on all folds each: for spaces that don't batch."""
+    seeds: int = 1
+    """Seeds of each configuration."""
+    folds: int = 5
+    """Random folds of cross-validation."""
+    kernel: Literal["linear", "logistic", "polynomial", "rbf"] = "linear"
+    """Kernel."""
+    epochs: int = 10
+    """Sweeps of each fit."""
+    halving: bool = False
+    """Successive halving: a third of the configurations goes on after 2 epochs, and a third of those after 6."""
+    chunk: int | None = None
+    """Fits side by side on a device."""
+    compare: bool = False
+    """Fit the same one after another too, and let Surprise's GridSearchCV search 64 configurations of SVD."""
+
+
+def configurations(args: Tune) -> pd.DataFrame:
+    """What is asked for, once for each seed."""
+    if args.random is not None:
+        table = tune.random(args.seed, args.random, RANGES | {"rank": [4, 8, 16, 32]})
+    else:
+        side = round((args.grid or 0) ** (1 / 3))
+        if not (1 <= side <= 4 and side**3 == args.grid):
+            raise ValueError(f"--grid must be 1, 8, 27 or 64, got {args.grid}: it is a cube; or use --random")
+        regs = {name: np.geomspace(*ends, side).round(2).tolist() for name, ends in RANGES.items()}
+        table = tune.grid(regs | {"rank": [8, 16, 32, 4][:side]})
+    return table.merge(pd.DataFrame({"seed": args.seed + np.arange(args.seeds)}), how="cross")
+
+
+def one_after_another(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFrame, kernel: Kernel) -> float:
+    """Seconds of the same fits by `als.fit`, compilation apart."""
+    seconds = 0.0
+    for row in table.to_dict("records"):
+        user, item = jaxmf.priors.DEFAULT
+        prior = jaxmf.priors.Priors(
+            user.replace(factor_reg=row["user_factor_reg"]), item.replace(factor_reg=row["item_factor_reg"])
+        )
+        for split in folds:
+            watch = jaxmf.Watch(validation=ratings.take(split.test))
+            settings = {"rank": int(row["rank"]), "prior": prior, "epochs": args.epochs}
+            key, train = jax.random.key(int(row["seed"])), ratings.take(split.train)
+            seconds += jaxmf.als.fit(key, train, kernel=kernel, watch=watch, **settings).seconds
+    return seconds
+
+
+def surprise_search(ratings: Ratings, folds: int) -> tuple[float, float]:
+    """Seconds of Surprise's grid search on all cores, and its best RMSE."""
+    from surprise import SVD, Dataset, Reader
+    from surprise.model_selection import GridSearchCV
+
+    frame = pd.DataFrame({"user": ratings.user, "item": ratings.item, "rating": ratings.rating.astype(float)})
+    scale = (float(ratings.rating.min()), float(ratings.rating.max()))
+    data = Dataset.load_from_df(frame, Reader(rating_scale=scale))
+    start = time.perf_counter()
+    search = GridSearchCV(SVD, SURPRISE, measures=["rmse"], cv=folds, n_jobs=-1)
+    search.fit(data)
+    return time.perf_counter() - start, float(search.best_score["rmse"])
+
+
+def optuna_search(args: Tune, ratings: Ratings, folds: list[Split]) -> None:
+    """A study whose trials choose the kernel too, which is no number: each is a sweep of one configuration."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError("--optuna needs the extra `tune`: pip install 'jaxmf[tune]'") from error
+    ends = (float(ratings.rating.min()), float(ratings.rating.max()))
+
+    def objective(trial: optuna.Trial) -> float:
+        kind = trial.suggest_categorical("kernel", ["linear", "logistic", "rbf"])
+        row = {name: [trial.suggest_float(name, *limits, log=True)] for name, limits in RANGES.items()}
+        row["rank"] = [trial.suggest_int("rank", 4, 32, log=True)]
+        kernel = jaxmf.kernels.for_range(*ends, kind)
+        found = tune.sweep(ratings, folds, tune.grid(row), kernel=kernel, epochs=args.epochs)
+        return float(found.frame.rmse.mean(skipna=False))
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=args.seed))
+    study.optimize(objective, n_trials=args.optuna)
+    show("Best trials", study.trials_dataframe().sort_values("value").head(10).to_dict("records"))
+    args.save({"configurations": args.optuna, "folds": args.folds, "best": study.best_params, "rmse": study.best_value})
+
+
+def compare(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFrame, kernel: Kernel) -> dict[str, Any]:
+    """What the others took."""
+    with tempfile.TemporaryDirectory() as cache:  # als.fit compiles anew each time, which is not counted: save the wait
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        sequential = one_after_another(args, ratings, folds, table, kernel)
+    jax.config.update("jax_compilation_cache_dir", None)
+    seconds, rmse = surprise_search(ratings, args.folds)
+    return {"seconds_sequential": sequential, "surprise_seconds": seconds, "surprise_rmse": rmse}
+
+
+def report(args: Tune, found: tune.Sweep, n: int) -> dict[str, Any]:
+    """Print and plot what was found, and give the numbers."""
+    over = ["fold", "seed"]
+    ranking = tune.summary(found.frame, over)
+    show(f"Best of {n} configurations on {args.folds} folds", ranking.head(10).to_dict("records"))
+    with args.plot("tune", f"ALS, {args.kernel} kernel, mean of {args.folds} folds", "item_factor_reg", "RMSE") as axes:
+        for rank, part in ranking.groupby("rank"):
+            axes.plot(part.item_factor_reg, part.rmse, "o", alpha=0.7, label=f"rank {rank}")
+        axes.set_xscale("log")
+    return {
+        "configurations": n,
+        "folds": args.folds,
+        "epochs": args.epochs,
+        "compile_seconds": found.compile_seconds,
+        "best": tune.best(found.frame, over),
+        "rmse": ranking.rmse[0],
+        "sd": ranking.sd[0],
+    }
+
+
+def main(args: Tune) -> None:
+    """Search, then print, plot and save."""
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    ratings = args.load().ratings
+    folds = jaxmf.splits.k_fold(len(ratings), args.folds, seed=args.seed)
+    if args.optuna is not None:
+        optuna_search(args, ratings, folds)
+        return
+    table = configurations(args)
+    kernel = jaxmf.kernels.for_range(float(ratings.rating.min()), float(ratings.rating.max()), args.kernel)
+    halving = tune.Halving(2, 3) if args.halving else None
+    start = time.perf_counter()
+    found = tune.sweep(ratings, folds, table, kernel=kernel, epochs=args.epochs, halving=halving, chunk=args.chunk)
+    seconds = time.perf_counter() - start
+    result = report(args, found, len(table)) | {"seconds": seconds}
+    say(f"\n{len(found.frame)} fits in {seconds:.1f} s, of which {found.compile_seconds:.1f} s compilation")
+    if args.compare:
+        result |= compare(args, ratings, folds, table, kernel)
+        names = ("seconds", "seconds_sequential", "surprise_seconds")
+        show("Seconds", [{name: result[name] for name in names}])
+    args.save(result)
+
+
+if __name__ == "__main__":
+    run(main, Tune)

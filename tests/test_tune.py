@@ -1,0 +1,175 @@
+"""Sweeps: each fit of the one program against the trainer's own, halving, divergence, and the tables made of them."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxmf.data import splits
+from jaxmf.model import objective
+from jaxmf.model.kernels import Linear, Logistic
+from jaxmf.model.priors import DEFAULT, Prior, Priors
+from jaxmf.training import als, sgd, tune
+from jaxmf.training.loop import Watch
+from jaxmf.training.tune import ALS, SGD, Halving
+
+pytestmark = pytest.mark.optax
+
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def folds(ratings):
+    return splits.k_fold(len(ratings), 3, seed=1)
+
+
+def alone(ratings, split, kernel, *, prior, rank, seed=0):
+    """The trainer's own curve, on the training part by itself."""
+    watch = Watch(validation=ratings.take(split.test))
+    key, train = jax.random.key(seed), ratings.take(split.train)
+    return als.fit(key, train, kernel=kernel, rank=rank, prior=prior, epochs=EPOCHS, watch=watch).history["rmse"]
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+@pytest.mark.parametrize("kernel", [Linear(), Logistic(0.5, 5.0)])
+def test_every_fit_is_that_of_als(ratings, folds, kernel, chunk):
+    """Ranks below the width, above the narrowest and of another width; seeds; priors of both sides and of one."""
+    configurations = pd.DataFrame(
+        {"rank": [3, 8, 9], "seed": [0, 5, 2], "bias_reg": [1.0, 2.0, 3.0], "item_factor_reg": [1.0, 5.0, 0.5]}
+    )
+    found = tune.sweep(ratings, folds, configurations, kernel=kernel, epochs=EPOCHS, chunk=chunk)
+    for number, one in configurations.iterrows():
+        user, item = DEFAULT
+        prior = Priors(
+            user.replace(bias_reg=one.bias_reg), item.replace(bias_reg=one.bias_reg, factor_reg=one.item_factor_reg)
+        )
+        for fold, split in enumerate(folds):
+            expected = alone(ratings, split, kernel, prior=prior, rank=int(one["rank"]), seed=int(one.seed))
+            np.testing.assert_allclose(found.history[number, fold], expected, rtol=2e-4)
+    last = found.frame.set_index(["configuration", "fold"]).rmse.to_numpy()
+    np.testing.assert_array_equal(last, found.history[..., -1].ravel())
+
+
+def test_sgd_fits_learning_rates(ratings, folds):
+    split = folds[0]
+    weight = np.zeros(len(ratings), np.float32)
+    weight[split.train] = 1
+    configurations = tune.grid({"rank": [4], "learning_rate": [0.01, 0.05]})
+    trainer = SGD(batch_size=64)
+    found = tune.sweep(ratings, [split], configurations, kernel=Linear(), trainer=trainer, epochs=EPOCHS)
+    for number, rate in enumerate([0.01, 0.05]):
+        optimizer = sgd.default_optimizer(EPOCHS, len(ratings), 64, learning_rate=rate)
+        fit = sgd.fit(
+            jax.random.key(0),
+            ratings.replace(weight=weight),
+            kernel=Linear(),
+            rank=4,
+            epochs=EPOCHS,
+            batch_size=64,
+            optimizer=optimizer,
+        )
+        held = ratings.take(split.test)
+        low, high = ratings.rating[split.train].min(), ratings.rating[split.train].max()
+        expected = objective.rmse(fit.params, Linear(), held, float(low), float(high))
+        assert found.history[number, 0, -1] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_folds_of_different_sizes_share_a_program(ratings):
+    """A weight of the ratings counts in training and in validation."""
+    weighted = ratings.replace(weight=np.random.default_rng(0).uniform(0.5, 2, len(ratings)).astype(np.float32))
+    parts = [splits.hold_out(len(ratings), share, seed=3) for share in (0.1, 0.5)]
+    found = tune.sweep(weighted, parts, tune.grid({"rank": [8]}), kernel=Linear(), epochs=EPOCHS)
+    for fold, split in enumerate(parts):
+        expected = alone(weighted, split, Linear(), prior=DEFAULT, rank=8)
+        np.testing.assert_allclose(found.history[0, fold], expected, rtol=2e-4)
+
+
+def test_one_configuration_on_one_fold(ratings):
+    split = splits.hold_out(len(ratings), 0.2)
+    found = tune.sweep(ratings, [split], tune.grid({"seed": [7]}), kernel=Linear(), epochs=1)
+    assert found.history.shape == (1, 1, 1)
+    assert np.isnan(tune.summary(found.frame).sd[0])
+    assert tune.best(found.frame) == {"seed": 7}
+
+
+def test_a_configuration_that_diverges_loses_alone(ratings, folds):
+    configurations = tune.grid({"factor_reg": [3e38, 1.0], "power": [1.0], "rank": [4]})
+    found = tune.sweep(ratings, folds, configurations, kernel=Linear(), epochs=EPOCHS, chunk=2)
+    fine = tune.sweep(ratings, folds, configurations.iloc[1:], kernel=Linear(), epochs=EPOCHS)
+    assert np.isnan(found.history[0]).all()
+    np.testing.assert_allclose(found.history[1], fine.history[0], rtol=1e-5)
+    assert tune.best(found.frame)["factor_reg"] == 1.0
+    assert np.isnan(tune.summary(found.frame).rmse.iloc[-1])
+    halved = tune.sweep(ratings, folds, configurations, kernel=Linear(), epochs=EPOCHS, halving=Halving(1, 2))
+    assert halved.frame.groupby("configuration").epoch.first().tolist() == [1, 4]
+    with pytest.raises(ValueError, match="raise `factor_reg`"):
+        tune.best(found.frame[found.frame.configuration == 0])
+
+
+def test_halving_trains_on_with_the_best_alone(ratings, folds):
+    configurations = tune.random(0, 9, {"factor_reg": (0.01, 100.0), "bias_reg": (0.1, 100.0), "rank": [4, 9]})
+    whole = tune.sweep(ratings, folds, configurations, kernel=Linear(), epochs=EPOCHS)
+    halved = tune.sweep(ratings, folds, configurations, kernel=Linear(), epochs=EPOCHS, halving=Halving(1, 3))
+    epochs = halved.frame.groupby("configuration").epoch.first().to_numpy()
+    assert sorted(epochs) == [1] * 6 + [3] * 2 + [4]
+    assert set(np.flatnonzero(epochs > 1)) == set(np.argsort(whole.history[:, :, 0].mean(1))[:3])
+    for number, last in enumerate(epochs):
+        np.testing.assert_allclose(halved.history[number, :, :last], whole.history[number, :, :last], rtol=1e-5)
+        assert np.isnan(halved.history[number, :, last:]).all()
+    winner = int(epochs.argmax())
+    assert tune.best(halved.frame) == pytest.approx(configurations.iloc[winner].to_dict())
+
+
+def test_seeds_give_mean_and_deviation(ratings, folds):
+    configurations = tune.grid({"rank": [2, 4], "seed": range(3)})
+    frame = tune.sweep(ratings, folds, configurations, kernel=Linear(), epochs=EPOCHS).frame
+    table = tune.summary(frame, ["fold", "seed"])
+    assert len(table) == 2
+    assert table.fits.tolist() == [9, 9]
+    runs = frame[frame["rank"] == table["rank"][0]].rmse
+    assert table.rmse[0] == pytest.approx(runs.mean())
+    assert table.sd[0] == pytest.approx(runs.std())
+    assert tune.best(frame, ["fold", "seed"]) == {"rank": table["rank"][0]}
+
+
+def test_random_is_log_uniform_within_its_ranges():
+    drawn = tune.random(3, 4000, {"reg": (0.01, 100.0), "rank": [8, 16]})
+    assert drawn.reg.between(0.01, 100).all()
+    assert np.log10(drawn.reg).mean() == pytest.approx(0, abs=0.1)
+    assert set(drawn["rank"]) == {8, 16}
+    pd.testing.assert_frame_equal(drawn, tune.random(3, 4000, {"reg": (0.01, 100.0), "rank": [8, 16]}))
+    with pytest.raises(ValueError, match="0 < low < high"):
+        tune.random(0, 1, {"reg": (0.0, 1.0)})
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "message"),
+    [
+        ({"rank": [0]}, {}, "rank must be a whole number of 1 or more, got 0"),
+        ({"rank": [2.5]}, {}, "rank must be a whole number"),
+        ({"seed": [-1]}, {}, "seed must be a whole number of 0 or more"),
+        ({"factor_reg": [0.0]}, {}, "factor_reg of the user prior must be positive"),
+        ({"regs": [1.0]}, {}, "no setting 'regs' of ALS: the columns may be rank, seed"),
+        ({"learning_rate": [0.1]}, {}, "no setting 'learning_rate' of ALS"),
+        ({"learning_rate": [0.0]}, {"trainer": SGD()}, "learning_rate must be positive"),
+        ({"rank": []}, {}, "no configuration"),
+        ({"rank": [2]}, {"epochs": 0}, "epochs must be 1 or more"),
+        ({"rank": [2]}, {"chunk": 0}, "chunk must be 1 or more"),
+        ({"rank": [2]}, {"halving": Halving(1, 1)}, "eta ≥ 2"),
+    ],
+)
+def test_bad_settings_are_refused(ratings, folds, values, settings, message):
+    with pytest.raises(ValueError, match=message):
+        tune.sweep(ratings, folds, tune.grid(values), kernel=Linear(), **settings)
+
+
+def test_bad_folds_are_refused(ratings):
+    everything, nothing = np.arange(len(ratings)), np.arange(0)
+    for split, message in (
+        (splits.Split(everything, nothing), "fold 0 holds out no rating"),
+        (splits.Split(nothing, everything), "fold 0 trains on no rating"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tune.sweep(ratings, [split], tune.grid({"rank": [2]}), kernel=Linear(), trainer=ALS())
+    with pytest.raises(ValueError, match="no fold"):
+        tune.sweep(ratings, [], tune.grid({"rank": [2]}), kernel=Linear(), prior=Prior())

@@ -111,7 +111,7 @@ def test_tune(tmp_path, csv):
     assert (result["configurations"], result["folds"]) == (2, 3)
     assert 0 < result["seconds_sequential"] < result["surprise_seconds"]
     assert result["compile_seconds"] < result["seconds"]
-    assert set(result["best"]) == {"user_factor_reg", "item_factor_reg", "rank"}
+    assert set(result["best"]) == {"item_factor_reg", "bias_reg", "rank"}
     assert 0 < result["sd"] < result["rmse"] < 2
     assert (tmp_path / "tune.png").stat().st_size > 5000
 

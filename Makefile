@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 RESULTS ?= results
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install train test check docs benchmark lock clean
+.PHONY: install train test check docs results benchmark lock clean
 
 install: $(INSTALLED)
 
@@ -34,6 +34,10 @@ check: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# The tables of the results page: about a quarter of an hour.
+results: $(INSTALLED)
+	$(RUN) scripts/results.py --out $(RESULTS)/results
 
 # Other libraries, in an environment of their own; nothing else should run at the time.
 benchmark: $(INSTALLED)

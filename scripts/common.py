@@ -33,7 +33,9 @@ class Run:
     timestamp: str | None = "timestamp"
     """Column of times."""
     seed: int = 0
-    """Seed of splits and of training."""
+    """Seed of all that is random."""
+    split_seed: int | None = None
+    """Seed of the splits, where training has another."""
     json: Path | None = None
     """File for the numbers."""
     plots: Path | None = None
@@ -56,6 +58,10 @@ class Run:
     def pictures(self) -> list[Path]:
         """Folders that plots are kept in: that of `--plots` and the run's."""
         return [folder for folder in (self.plots, self.run) if folder is not None]
+
+    def seed_of_splits(self) -> int:
+        """The seed that splits are made with."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     def load(self) -> jaxmf.ratings.Dataset:
         """The ratings."""

@@ -234,7 +234,7 @@ def main(args: FoldIn) -> None:
         raise ValueError("the protocol reveals histories in order of time: name the column with --timestamp")
     low, high = float(data.ratings.rating.min()), float(data.ratings.rating.max())
     kernel = jaxmf.kernels.for_range(low, high, args.kernel)
-    split = jaxmf.splits.new_users(data.ratings.user, data.ratings.item, data.timestamp, seed=args.seed)
+    split = jaxmf.splits.new_users(data.ratings.user, data.ratings.item, data.timestamp, seed=args.seed_of_splits())
     protocol = Protocol(data.ratings, split, kernel, jax.random.key(args.seed))
     ways = (bayes_ways if args.method == "gibbs" else point_ways)(args, protocol)
     rmse, retrain_seconds = ways.rmse, ways.retrain_seconds

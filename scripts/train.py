@@ -96,7 +96,7 @@ def splits(args: Train, n: int) -> list[jaxmf.splits.Split]:
             raise ValueError("--official needs ML-100K: give its folder with --data")
         official = jaxmf.datasets.movielens_100k_folds(args.data)
         return [official[f"u{fold}"] for fold in range(1, 6)]
-    return jaxmf.splits.k_fold(n, args.folds, seed=args.seed)
+    return jaxmf.splits.k_fold(n, args.folds, seed=args.seed_of_splits())
 
 
 def main(args: Train) -> None:

@@ -21,10 +21,10 @@ class Weights(NamedTuple):
 
 
 def weights(ratings: Ratings) -> Weights:
-    """How much each row was rated, on the host."""
+    """How much each row was rated, counted on the host."""
     user = np.bincount(ratings.user, ratings.weight, ratings.n_users)
     item = np.bincount(ratings.item, ratings.weight, ratings.n_items)
-    return Weights(user.astype(np.float32), item.astype(np.float32))
+    return Weights(jnp.asarray(user.astype(np.float32)), jnp.asarray(item.astype(np.float32)))
 
 
 class Means(NamedTuple):

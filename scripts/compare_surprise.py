@@ -28,7 +28,7 @@ def main(args: Compare) -> None:
     }
     ours = {"jaxmf SGD": jaxmf.sgd, "jaxmf ALS": jaxmf.als}
     scores = {name: [] for name in [*surprise, *ours]}
-    for fold, split in enumerate(jaxmf.splits.k_fold(len(ratings), args.folds, seed=args.seed), 1):
+    for fold, split in enumerate(jaxmf.splits.k_fold(len(ratings), args.folds, seed=args.seed_of_splits()), 1):
         for name, algorithm in surprise.items():
             scores[name].append(jaxmf.surprise.evaluate(algorithm, ratings, split))
         train, test = ratings.take(split.train), ratings.take(split.test)

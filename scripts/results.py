@@ -86,8 +86,7 @@ def table(args: Results, script: str, settings: dict[str, str], row: Callable[[d
             folder = args.out / f"{Path(script).stem}-{name.replace(', ', '-').replace(' ', '_')}-{seed}"
             found.append(row(measured(folder, script, f"{options} --split-seed 0 --seed {seed}")))
         frame = pd.DataFrame(found)
-        spread = frame.std() if len(frame) > 1 else frame.mean() * np.nan
-        cells = {column: f"{mean:.4f} ± {spread[column]:.4f}" for column, mean in frame.mean().items()}
+        cells = {column: f"{values.mean():.4f} ± {values.std():.4f}" for column, values in frame.items()}
         rows.append({"": name, **cells})
     text = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
     return f"{text}\n\n```shell\n" + "\n".join(commands) + "\n```\n"

@@ -157,7 +157,7 @@ def main(args: Tune) -> None:
     """Search, then print, plot and save."""
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     ratings = args.load().ratings
-    folds = jaxmf.splits.k_fold(len(ratings), args.folds, seed=args.seed)
+    folds = jaxmf.splits.k_fold(len(ratings), args.folds, seed=args.seed_of_splits())
     if args.optuna is not None:
         optuna_search(args, ratings, folds)
         return

@@ -13,6 +13,8 @@ from jaxmf.data.features import Features, Sides
 from jaxmf.data.histories import Block
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.equations import by_row
+from jaxmf.model.objective import Means
+from jaxmf.model.params import Params
 from jaxmf.model.priors import Prior
 from jaxmf.model.tables import Table
 
@@ -47,6 +49,11 @@ def init(features: Sides, rank: int) -> Links:
 def means(features: Features | None, link: Table, like: Table) -> Table:
     """The prior mean of each of a table's rows: what its features say, and 0 where there are none."""
     return jax.tree.map(jnp.zeros_like, like) if features is None else row_means(features, link)
+
+
+def both_means(features: Sides, link: Links, like: Params) -> Means:
+    """`means` of both sides' tables."""
+    return Means(means(features.user, link.user, like.user), means(features.item, link.item, like.item))
 
 
 def penalty(link: Table, precision: Table) -> Float[Array, ""]:

@@ -34,15 +34,12 @@ class Means(NamedTuple):
     item: Table
 
 
-def loss(
-    params: Params, kernel: Kernel, ratings: Ratings, priors: Priors, n: Weights, means: Means | None = None
-) -> Float[Array, ""]:
-    """Σ w (r − r̂)² + Σ priors over all ratings and all rows; `n` is `weights(ratings)`, the means else 0."""
-    user, item = _away(params, means)
+def loss(params: Params, kernel: Kernel, ratings: Ratings, priors: Priors, n: Weights) -> Float[Array, ""]:
+    """Σ w (r − r̂)² + Σ priors over all ratings and all rows; `n` is `weights(ratings)`, the prior means are 0."""
     return (
         squares(params, kernel, ratings)
-        + penalty(priors.user, user, n.user).sum()
-        + penalty(priors.item, item, n.item).sum()
+        + penalty(priors.user, params.user, n.user).sum()
+        + penalty(priors.item, params.item, n.item).sum()
     )
 
 

@@ -75,29 +75,31 @@ def step(
         cg_steps: Conjugate-gradient steps in each, from where the row is: a few suffice, as the next sweep goes on.
     """
     priors = both_sides(prior)
-    model, (features_user, features_item), n = state.params, data.features, data.n
+    model, features, n = state.params, data.features, data.n
     precision = priors.user.precision(n.user).join(priors.item.precision(n.item))
-    mean = links.means(features_user, state.links.user, model.user).join(
-        links.means(features_item, state.links.item, model.item)
-    )
+    mean = links.both_means(features, state.links, model)
     table = solve_blocks(
         kernel,
         model.offset,
         model.user.join(model.item),
         data.blocks,
-        mean,
+        mean.user.join(mean.item),
         precision,
         steps=steps,
         cg_steps=cg_steps,
     )
     users, items = table.cut(len(model.user))
     model = model.replace(user=users, item=items)
-    user = links.most_probable(features_user, users, priors.user, n.user, state.links.user)
-    item = links.most_probable(features_item, items, priors.item, n.item, state.links.item)
-    away = table - links.means(features_user, user, users).join(links.means(features_item, item, items))
+    link = Links(
+        links.most_probable(features.user, users, priors.user, n.user, state.links.user),
+        links.most_probable(features.item, items, priors.item, n.item, state.links.item),
+    )
+    mean = links.both_means(features, link, model)
+    away = table - mean.user.join(mean.item)
     total = squares(model, kernel, data.ratings) + away.dot(away * precision).sum()
-    total += links.penalty(user, priors.user.link_precision()) + links.penalty(item, priors.item.link_precision())
-    return State(model, Links(user, item)), {"loss": total / n.user.sum()}
+    for one, of_side in zip(link, priors, strict=True):
+        total += links.penalty(one, of_side.link_precision())
+    return State(model, link), {"loss": total / n.user.sum()}
 
 
 def solve_blocks(

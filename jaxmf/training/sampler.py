@@ -22,6 +22,7 @@ from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.likelihoods import Gaussian, Likelihood, Ordinal
+from jaxmf.model.objective import squares
 from jaxmf.model.params import Params, predict
 from jaxmf.model.posterior import Draw, Side
 from jaxmf.model.tables import Table
@@ -133,12 +134,11 @@ def sample_noise(
     key: Key[Array, ""], model: Params, ratings: Ratings, *, kernel: Kernel
 ) -> tuple[Float[Array, ""], Info]:
     """The precision of the noise, given the rows."""
-    error = ratings.rating - predict(model, kernel, ratings.user, ratings.item)
-    squares = jnp.sum(ratings.weight * error**2)
-    rate = 1 + squares / 2
+    total = squares(model, kernel, ratings)
+    rate = 1 + total / 2
     counted = jnp.concatenate([jnp.sign(ratings.weight), jnp.ones(2)])
     noise = half_squares(key, counted, rate) / rate
-    return noise, {"loss": squares / jnp.sum(ratings.weight), "noise": noise}
+    return noise, {"loss": total / jnp.sum(ratings.weight), "noise": noise}
 
 
 def sample_latent(

@@ -157,8 +157,7 @@ def prior_means(state: State, features: Sides) -> Means | None:
     """What the links say of each row, where there are features."""
     if features == Sides():
         return None
-    model, link = state.params, state.links
-    return Means(links.means(features.user, link.user, model.user), links.means(features.item, link.item, model.item))
+    return links.both_means(features, state.links, state.params)
 
 
 def linked(state: State, features: Sides, n: Weights, priors: Priors) -> State:

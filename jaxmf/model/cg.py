@@ -19,13 +19,13 @@ def solve(matvec: MatVec, rhs: Table, diagonal: Table, *, steps: int, tol: float
     """The solution x of A x = `rhs`, where A is block diagonal: one symmetric positive definite block a row.
 
     Each row has step lengths of its own, so that a batch is solved exactly as each of its rows alone would be
-    (Hestenes & Stiefel 1952, preconditioned by A's diagonal), and the objective ½xᵀAx − xᵀb never rises from one
+    (Hestenes & Stiefel 1952, with a diagonal preconditioner), and the objective ½xᵀAx − xᵀb never rises from one
     step to the next.
 
     Args:
         matvec: A times a table of `b` rows.
         rhs: Right-hand sides, a row each.
-        diagonal: Diagonal of A.
+        diagonal: The preconditioner, positive: A's diagonal, or what is near it.
         steps: Most steps taken.
         tol: Stop when every row's preconditioned residual has fallen to this share of its first; 0 never stops early,
             and where the steps are few that is the cheaper.

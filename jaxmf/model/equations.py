@@ -18,11 +18,19 @@ Sums = TypeVar("Sums")
 
 
 class Equations(NamedTuple):
-    """A step's linear equations, (JᵀWJ + Λ) δ = JᵀWe − Λ(x − m), a row each."""
+    """A step's linear equations, (JᵀWJ + Λ) δ = JᵀWe − Λ(x − m), a row each.
+
+    Attributes:
+        matvec: The left-hand side times a table.
+        rhs: The right-hand side.
+        scale: How large the left-hand side is: its diagonal, where every factor has the mean of JᵀWJ's. As the
+            preconditioner it leaves the equations of a row with n ratings what they are, a multiple of the identity and
+            n ratings' worth more, which conjugate gradients solve in n + 1 steps or so; the true diagonal would not.
+    """
 
     matvec: cg.MatVec
     rhs: Table
-    diagonal: Table
+    scale: Table
 
 
 def linearised(
@@ -30,7 +38,7 @@ def linearised(
 ) -> Equations:
     """The equations at `x`.
 
-    J is the kernel's gradient, a row a rating: it is what the matvec, the Gram matrix and the diagonal are all made of,
+    J is the kernel's gradient, a row a rating: it is what the matvec, the Gram matrix and the scale are all made of,
     and for a linear kernel it is the other side's factors as they are.
     By shape, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
     """
@@ -57,8 +65,8 @@ def linearised(
             out = jnp.einsum("bkl,bl->bk", gram, flat)
             return Table(out[:, 0], out[:, 1:]) + d * precision
 
-        diagonal = jnp.diagonal(gram, axis1=1, axis2=2)
-        return Equations(matvec, rhs + prior_rhs, Table(diagonal[:, 0], diagonal[:, 1:]) + precision)
+        of_ratings = Table(gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)[:, None] / k)
+        return Equations(matvec, rhs + prior_rhs, of_ratings + precision)
 
     j, error = linearise(block)
 
@@ -67,8 +75,9 @@ def linearised(
         jd = j.bias * d_page.bias[:, None] + jnp.einsum("pwk,pk->pw", j.factors, d_page.factors)
         return _transposed(block, b, j, block.weight * jd) + d * precision
 
-    diagonal = _transposed(block, b, j * j, block.weight) + precision
-    return Equations(matvec, _transposed(block, b, j, error) + prior_rhs, diagonal)
+    squares = (jnp.sum(block.weight * of_slot, -1) for of_slot in (j.bias**2, jnp.sum(j.factors**2, -1) / k))
+    bias, factors = (by_row(block, b, of_page) for of_page in squares)
+    return Equations(matvec, _transposed(block, b, j, error) + prior_rhs, Table(bias, factors[:, None]) + precision)
 
 
 def gram_first(block: Block, b: int, k: int) -> bool:

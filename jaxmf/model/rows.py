@@ -225,9 +225,9 @@ def _damped(
 
     def step(_: ScalarLike, state: tuple) -> tuple:
         x, damping, current = state
-        matvec, rhs, diagonal = equations(x)
-        ridge = diagonal.scale(damping)
-        trial = x + cg.solve(lambda d: matvec(d) + d * ridge, rhs, diagonal + ridge, steps=cg_steps, tol=tol)
+        matvec, rhs, scale = equations(x)
+        ridge = scale.scale(damping)
+        trial = x + cg.solve(lambda d: matvec(d) + d * ridge, rhs, scale + ridge, steps=cg_steps, tol=tol)
         new = loss(trial)
         better = new <= current
         x = jax.tree.map(lambda a, b: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b), trial, x)

@@ -25,7 +25,11 @@ WASTE = 0.25
 """Share of padding that a wider page may cost."""
 
 PAGES = 1024
-"""Pages a block: at rank 64 and 32 ratings a page 8 MiB of factors, which stay in a CPU's cache over all CG steps."""
+"""Pages a block for a sweep's few CG steps, and the most of a row whose factors are held as they are."""
+
+CACHED_PAGES = 128
+"""Pages a block for a solve's many CG steps: at rank 64 and 32 ratings a page 1 MiB of factors, which stay in the cache
+of one CPU core."""
 
 PADDING = np.iinfo(np.int32).max
 """The number of a row that is none."""
@@ -63,7 +67,7 @@ def blocks(
     rows: Int[np.ndarray, " b"] | None = None,
     *,
     width: int | None = None,
-    pages: int = PAGES,
+    pages: int = CACHED_PAGES,
     ladder: bool = False,
 ) -> tuple[Block, ...]:
     """User histories as stacks of blocks; for item histories pass `ratings.transpose()`.
@@ -75,7 +79,7 @@ def blocks(
         ratings: Ratings of the rows, in any order.
         rows: The users wanted, ascending; else every user. A user without ratings has one empty page.
         width: Ratings a page; else the widest of `WIDTHS` that wastes little.
-        pages: Most pages that several rows are packed into; fewer than `PAGES` suit a cache that is shared.
+        pages: Most pages that several rows are packed into.
         ladder: Round the shapes up to powers of 4, so that ever new sets of ratings meet few compiled shapes.
     """
     rows = np.arange(ratings.n_users) if rows is None else np.asarray(rows)
@@ -231,7 +235,7 @@ def _stack(
     n_pages = np.bincount(block, weights=pages[chosen]).astype(int)
     b, p = int(n_rows.max()), int(n_pages.max()) if size <= PAGES else size
     if ladder and size <= PAGES:
-        b = p = _rung(p)
+        b = p = most if p <= most < _rung(p) else _rung(p)
 
     out_rows = np.full((g, b), PADDING, np.int32)
     slot = np.arange(len(chosen)) - first_row[block]

@@ -1,6 +1,7 @@
 """Train a model and measure it: `python scripts/train.py --method sgd --folds 5`."""
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 import jax
@@ -35,6 +36,10 @@ class Train(Run):
     """ML-100K only: the official folds u1 … u5 instead."""
     progress: bool = True
     """Show progress on a terminal."""
+    keep: Path | None = None
+    """Folder where the state of each fold's fit is kept, to go on from where a run with the same options ended."""
+    every: int = 5
+    """Epochs between two states that are kept."""
 
     def __post_init__(self) -> None:
         bayes = self.method == "gibbs"
@@ -64,6 +69,7 @@ def fit(
         validation=test if looks else None,
         progress=args.progress,
         callback=None if args.run is None else lambda epoch, numbers, _: args.log_epoch(epoch, numbers, fold=fold),
+        keeper=None if args.keep is None else jaxmf.checkpoint.Keeper(args.keep / f"fold-{fold}", args.every),
     )
     if args.method == "gibbs":
         levels = np.unique(train.rating)

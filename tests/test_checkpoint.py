@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pandas as pd
 import pytest
 from reference import KERNELS
@@ -16,7 +15,7 @@ import jaxmf
 from jaxmf import Recommender
 from jaxmf.serving import checkpoint
 from jaxmf.serving.checkpoint import load_state, save_state
-from jaxmf.training import als, gibbs, sgd
+from jaxmf.training import als
 
 pytestmark = pytest.mark.optax
 
@@ -247,46 +246,54 @@ def make_kept() -> None:
     (KEPT / f"format-{checkpoint.FORMAT}.json").write_text(json.dumps(rec.predict(FRAME).tolist()))
 
 
-def trainers(ratings):
-    """Each trainer's start, and its epoch as a function of a state."""
-    kernel, prior = KERNELS[1], jaxmf.priors.DEFAULT
-    data = jax.tree.map(jnp.asarray, als.histories(ratings))
-    sampled = gibbs.data_of(ratings)
-    optimizer, n = optax.adam(1e-2), jaxmf.objective.weights(ratings)
+def stop_after(epoch):
+    def look(at, *_):
+        if at == epoch:
+            raise KeyboardInterrupt
 
-    def sgd_epoch(state: sgd.State) -> sgd.State:
-        key, order = jax.random.split(state.key)
-        batches = sgd.shuffled(order, jax.tree.map(jnp.asarray, ratings), 100)
-        for at in range(len(batches.rating)):
-            batch = jax.tree.map(lambda x, at=at: x[at], batches)
-            state, _ = sgd.step(state, batch, n, kernel=kernel, prior=prior, optimizer=optimizer)
-        return state.replace(key=key)
-
-    step = jax.jit(lambda state: gibbs.step(state, sampled, kernel=kernel)[0])
-    return {
-        "als": (
-            als.init(KEY, ratings, kernel=kernel, rank=3),
-            jax.jit(lambda state: als.step(state, data, kernel=kernel, prior=prior)[0]),
-        ),
-        "sgd": (sgd.init(KEY, ratings, kernel=kernel, rank=3, optimizer=optimizer), jax.jit(sgd_epoch)),
-        "gibbs": (gibbs.init(KEY, ratings, kernel=kernel, rank=3), step),
-    }
+    return look
 
 
-@pytest.mark.parametrize("method", ["als", "sgd", "gibbs"])
-def test_a_run_goes_on_where_it_was(ratings, tmp_path, method):
-    start, epoch = trainers(ratings)[method]
-    whole = start
-    for _ in range(4):
-        whole = epoch(whole)
-    half = epoch(epoch(start))
-    save_state(tmp_path / "run", half, epoch=2)
-    state, done = load_state(tmp_path / "run", start)
-    for _ in range(done, 4):
-        state = epoch(state)
-    leaves = zip(checkpoint.named(state).items(), checkpoint.named(whole).items(), strict=True)
-    for (name, one), (_, other) in leaves:
-        np.testing.assert_array_equal(one, other, err_msg=name)
+SETTINGS = {
+    "als": {"kernel": KERNELS[1], "rank": 3, "epochs": 6},
+    "sgd": {"kernel": KERNELS[1], "rank": 3, "epochs": 6, "batch_size": 100},
+    "gibbs": {"rank": 3, "sweeps": 6, "burn": 2, "keep": 2, "chains": 2},
+}
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_a_run_that_was_stopped_ends_where_a_whole_one_does(ratings, tmp_path, method):
+    train = getattr(jaxmf, method).fit
+    keeper = checkpoint.Keeper(tmp_path / "run", every=2)
+    whole = train(KEY, ratings, **SETTINGS[method])
+    with pytest.raises(KeyboardInterrupt):
+        train(KEY, ratings, watch=jaxmf.Watch(keeper=keeper, callback=stop_after(5)), **SETTINGS[method])
+    rest = train(KEY, ratings, watch=jaxmf.Watch(keeper=keeper), **SETTINGS[method])
+    assert len(rest.history["loss"]) == 2
+    np.testing.assert_allclose(rest.history["loss"], whole.history["loss"][4:], rtol=1e-5)
+    results = (fitted.posterior if method == "gibbs" else fitted.params for fitted in (rest, whole))
+    for one, other in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    again = train(KEY, ratings, watch=jaxmf.Watch(keeper=keeper), **SETTINGS[method])
+    assert again.history == {}
+    assert_trees_equal(again[0], rest[0])
+
+
+def assert_trees_equal(one, other):
+    for pair in zip(*map(jax.tree.leaves, (one, other)), strict=True):
+        np.testing.assert_array_equal(*pair)
+
+
+def test_a_keeper_refuses_what_it_cannot_do(ratings, tmp_path):
+    keeper = checkpoint.Keeper(tmp_path / "run")
+    als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=3, watch=jaxmf.Watch(keeper=keeper))
+    with pytest.raises(ValueError, match="had 3 epochs and 2 are wanted"):
+        als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=2, watch=jaxmf.Watch(keeper=keeper))
+    with pytest.raises(ValueError, match="every must be 1 or more, got 0"):
+        als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, watch=jaxmf.Watch(keeper=keeper._replace(every=0)))
+    watch = jaxmf.Watch(validation=ratings, patience=2, keeper=keeper)
+    with pytest.raises(ValueError, match="patience=2 with a keeper"):
+        als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, watch=watch)
 
 
 def test_a_state_of_other_settings_is_refused(ratings, tmp_path):

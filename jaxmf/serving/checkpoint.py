@@ -156,6 +156,32 @@ def load_state(path: str | os.PathLike, like: State) -> tuple[State, int]:
     return unnamed(like, arrays), int(documents["progress"]["epoch"])
 
 
+class Keeper(NamedTuple):
+    """Keeps a training run at `path`, to go on from where it ended: `jaxmf.Watch(keeper=Keeper("run", every=10))`.
+
+    Attributes:
+        path: The checkpoint.
+        every: Epochs between two saves.
+    """
+
+    path: str | os.PathLike
+    every: int = 1
+
+    def load(self, state: State) -> tuple[State, int]:
+        """The state that was saved last, and after how many epochs; `state` and 0 where there is none.
+
+        Raises:
+            ValueError: As `load_state`, or if `every` is below 1.
+        """
+        if not self.every >= 1:
+            raise ValueError(f"every must be 1 or more, got {self.every}: it is the number of epochs between two saves")
+        return load_state(self.path, state) if (Path(self.path) / MANIFEST).exists() else (state, 0)
+
+    def save(self, state: PyTree, epoch: int) -> None:
+        """Save the state after `epoch` epochs, in place of the last."""
+        save_state(self.path, state, epoch=epoch)
+
+
 def named(tree: PyTree) -> dict[str, np.ndarray]:
     """A tree's leaves on the host by their paths, a random key as its numbers."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)

@@ -34,7 +34,7 @@ class Log(NamedTuple):
     """What a run leaves besides its last state.
 
     Attributes:
-        history: Per epoch: `loss`, and `rmse` where there is a validation part.
+        history: Per epoch: `loss`, and `rmse` where there is a validation part. Empty where no epoch was left to do.
         seconds: Wall time of training, compilation apart.
         compile_seconds: Wall time of tracing and compiling.
     """
@@ -62,8 +62,26 @@ class Fit(NamedTuple):
     links: Links
 
 
+@runtime_checkable
+class Keeper(Protocol):
+    """Keeps a run's state, so that a run that ended early goes on: `jaxmf.checkpoint.Keeper`."""
+
+    @property
+    def every(self) -> int:
+        """Epochs between two saves."""
+        ...
+
+    def load(self, state: State) -> tuple[State, int]:
+        """The state that was saved last, and after how many epochs; `state` and 0 where there is none."""
+        ...
+
+    def save(self, state: State, epoch: int) -> None:
+        """Save the state after `epoch` epochs."""
+        ...
+
+
 class Watch(NamedTuple):
-    """What to look at while training.
+    """What to look at while training, and what to keep.
 
     Attributes:
         validation: Ratings whose RMSE is reported each epoch (predictions clipped to the training ratings' range).
@@ -71,12 +89,15 @@ class Watch(NamedTuple):
         progress: Show a progress bar, where standard error is a terminal.
         callback: Called with (epoch, numbers of that epoch, params) after every epoch. Gibbs sampling's params have an
             axis of chains in front.
+        keeper: Where the state is kept every few epochs and after the last. A `fit` with the same arguments goes on
+            from what is there and ends where an uninterrupted one would have; its history is that of its own epochs.
     """
 
     validation: Ratings | None = None
     patience: int | None = None
     progress: bool = False
     callback: Callable[[int, dict[str, float], Params], None] | None = None
+    keeper: Keeper | None = None
 
 
 def check(ratings: Ratings, kernel: Kernel, rank: int, epochs: int, watch: Watch) -> None:
@@ -84,7 +105,7 @@ def check(ratings: Ratings, kernel: Kernel, rank: int, epochs: int, watch: Watch
 
     Raises:
         ValueError: If there are no ratings, `rank` or `epochs` is below 1, a rating is outside the kernel's scale, or
-            early stopping has no validation part.
+            early stopping has no validation part, or has a keeper.
     """
     if not len(ratings) or not np.any(ratings.weight):
         raise ValueError("no rating has a weight above 0: a model needs at least one")
@@ -99,6 +120,10 @@ def check(ratings: Ratings, kernel: Kernel, rank: int, epochs: int, watch: Watch
     if watch.patience is not None and watch.validation is None:
         raise ValueError(
             f"patience={watch.patience} needs validation ratings to judge by: pass them in Watch(validation=…)"
+        )
+    if watch.patience is not None and watch.keeper is not None:
+        raise ValueError(
+            f"patience={watch.patience} with a keeper: the best epoch isn't kept, so leave one of them out"
         )
 
 
@@ -131,10 +156,10 @@ def run(
         The last state, or the best epoch's under early stopping, and the log.
 
     Raises:
-        ValueError: If the loss stops being finite.
+        ValueError: If the loss stops being finite, or the keeper has more epochs behind it than are wanted.
     """
     low, high = float(np.min(ratings.rating)), float(np.max(ratings.rating))
-    watched = watch.progress or watch.patience is not None or watch.callback is not None
+    watched = watch.progress or watch.patience is not None or watch.callback is not None or watch.keeper is not None
     size = 1 if watched else epochs
     measure = rmse or (lambda state, *rest: objective.rmse(state.params, *rest))
 
@@ -147,12 +172,15 @@ def run(
 
         return lax.scan(one, state, None, length=size)
 
+    state, begin = (state, 0) if watch.keeper is None else watch.keeper.load(state)
+    if begin > epochs:
+        raise ValueError(f"what is kept has had {begin} epochs and {epochs} are wanted: ask for more, or begin anew")
     start = time.perf_counter()
     program = jax.jit(several, donate_argnums=0).lower(state, data, watch.validation).compile()
     compiled = time.perf_counter()
     history: list[dict[str, np.ndarray]] = []
     best, best_state, since = np.inf, None, 0
-    for at in tqdm(range(0, epochs, size), disable=None if watch.progress else True, unit="epoch", leave=False):
+    for at in tqdm(range(begin, epochs, size), disable=None if watch.progress else True, unit="epoch", leave=False):
         state, info = program(state, data, watch.validation)
         info = {name: np.asarray(value) for name, value in info.items()}
         history.append(info)
@@ -161,6 +189,8 @@ def run(
             raise ValueError(f"the loss is {info['loss'][bad - at - 1]} after epoch {bad}: {remedy}")
         if watch.callback is not None:
             watch.callback(at + 1, {name: float(np.mean(value[0])) for name, value in info.items()}, state.params)
+        if watch.keeper is not None and ((at + 1) % watch.keeper.every == 0 or at + 1 == epochs):
+            watch.keeper.save(state, at + 1)
         if watch.patience is not None:
             since += 1
             if info["rmse"][0] < best:
@@ -168,5 +198,5 @@ def run(
             if since >= watch.patience:
                 break
     state = jax.block_until_ready(state if best_state is None else best_state)
-    history_of = {name: np.concatenate([info[name] for info in history]) for name in history[0]}
+    history_of = {name: np.concatenate([info[name] for info in history]) for name in (history[0] if history else {})}
     return state, Log(history_of, time.perf_counter() - compiled, compiled - start)

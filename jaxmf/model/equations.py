@@ -24,8 +24,9 @@ class Equations(NamedTuple):
         matvec: The left-hand side times a table.
         rhs: The right-hand side.
         scale: How large the left-hand side is: its diagonal, where every factor has the mean of JᵀWJ's. As the
-            preconditioner it leaves the equations of a row with n ratings what they are, a multiple of the identity and
-            n ratings' worth more, which conjugate gradients solve in n + 1 steps or so; the true diagonal would not.
+            preconditioner it leaves a multiple of the identity what it is: the equations of a row with n ratings, which
+            are such a multiple and n ratings' worth more, take conjugate gradients n + 1 steps or so. With their true
+            diagonal they would take k + 1.
     """
 
     matvec: cg.MatVec
@@ -65,8 +66,8 @@ def linearised(
             out = jnp.einsum("bkl,bl->bk", gram, flat)
             return Table(out[:, 0], out[:, 1:]) + d * precision
 
-        of_ratings = Table(gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)[:, None] / k)
-        return Equations(matvec, rhs + prior_rhs, of_ratings + precision)
+        traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
+        return Equations(matvec, rhs + prior_rhs, _mean_diagonal(*traces, rhs) + precision)
 
     j, error = linearise(block)
 
@@ -75,9 +76,16 @@ def linearised(
         jd = j.bias * d_page.bias[:, None] + jnp.einsum("pwk,pk->pw", j.factors, d_page.factors)
         return _transposed(block, b, j, block.weight * jd) + d * precision
 
-    squares = (jnp.sum(block.weight * of_slot, -1) for of_slot in (j.bias**2, jnp.sum(j.factors**2, -1) / k))
-    bias, factors = (by_row(block, b, of_page) for of_page in squares)
-    return Equations(matvec, _transposed(block, b, j, error) + prior_rhs, Table(bias, factors[:, None]) + precision)
+    rhs = _transposed(block, b, j, error)
+    squares = (j.bias**2, jnp.sum(j.factors**2, -1))
+    traces = (by_row(block, b, jnp.sum(block.weight * of_slot, -1)) for of_slot in squares)
+    return Equations(matvec, rhs + prior_rhs, _mean_diagonal(*traces, rhs) + precision)
+
+
+def _mean_diagonal(bias: Float[Array, " b"], factors: Float[Array, " b"], rhs: Table) -> Table:
+    """JᵀWJ's diagonal, from its traces; factors that are 0 in every rated row, and so in the `rhs`, don't count."""
+    in_use = jnp.maximum(1, jnp.sum(rhs.factors != 0, -1, dtype=factors.dtype))
+    return Table(bias, (factors / in_use)[:, None])
 
 
 def gram_first(block: Block, b: int, k: int) -> bool:

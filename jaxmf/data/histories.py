@@ -234,6 +234,8 @@ def _stack(
     n_rows = np.bincount(block)
     n_pages = np.bincount(block, weights=pages[chosen]).astype(int)
     b, p = int(n_rows.max()), int(n_pages.max()) if size <= PAGES else size
+    if 1 < p <= PAGES:  # of a lone row's pages XLA would make one long product, a sixth slower
+        b = max(b, 2)
     if ladder and size <= PAGES:
         b = p = most if p <= most < _rung(p) else _rung(p)
 

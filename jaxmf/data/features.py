@@ -53,8 +53,8 @@ def sparse(
             bad = index[(index < 0) | (index >= size)][0]
             raise ValueError(f"{name} {bad} is outside the {n_rows} × {n_features} matrix")
     entries = Ratings(row, feature, value, np.ones(len(value), np.float32), n_rows, n_features)
-    stacks = (blocks(side, pages=PAGES) for side in (entries, entries.transpose()))
-    return Features(*stacks, n_rows, n_features)
+    by_row, by_feature = (blocks(side, pages=PAGES) for side in (entries, entries.transpose()))
+    return Features(by_row, by_feature, n_rows, n_features)
 
 
 def dense(table: Float[AnyArray, "rows features"]) -> Features:

@@ -78,8 +78,8 @@ def linearised(
 
     rhs = _transposed(block, b, j, error)
     squares = (j.bias**2, jnp.sum(j.factors**2, -1))
-    traces = (by_row(block, b, jnp.sum(block.weight * of_slot, -1)) for of_slot in squares)
-    return Equations(matvec, rhs + prior_rhs, _mean_diagonal(*traces, rhs) + precision)
+    of_bias, of_factors = (by_row(block, b, jnp.sum(block.weight * of_slot, -1)) for of_slot in squares)
+    return Equations(matvec, rhs + prior_rhs, _mean_diagonal(of_bias, of_factors, rhs) + precision)
 
 
 def _mean_diagonal(bias: Float[Array, " b"], factors: Float[Array, " b"], rhs: Table) -> Table:

@@ -75,7 +75,7 @@ class Keeper(Protocol):
         """The state that was saved last, and after how many epochs; `state` and 0 where there is none."""
         ...
 
-    def save(self, state: State, epoch: int) -> None:
+    def save(self, state: _HasParams, epoch: int) -> None:
         """Save the state after `epoch` epochs."""
         ...
 

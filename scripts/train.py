@@ -37,7 +37,8 @@ class Train(Run):
     progress: bool = True
     """Show progress on a terminal."""
     keep: Path | None = None
-    """Folder where the state of each fold's fit is kept, to go on from where a run with the same options ended."""
+    """Folder where the state of each fold's fit is kept, to go on from where a run with the same options ended. The
+    learning curve and the seconds are then of the epochs that were left."""
     every: int = 5
     """Epochs between two states that are kept."""
 
@@ -69,7 +70,7 @@ def fit(
         validation=test if looks else None,
         progress=args.progress,
         callback=None if args.run is None else lambda epoch, numbers, _: args.log_epoch(epoch, numbers, fold=fold),
-        keeper=None if args.keep is None else jaxmf.checkpoint.Keeper(args.keep / f"fold-{fold}", args.every),
+        keeper=keeper(args, fold),
     )
     if args.method == "gibbs":
         levels = np.unique(train.rating)
@@ -84,6 +85,15 @@ def fit(
     result = trainer.fit(key, train, kernel=kernel, rank=args.rank, features=features, watch=watch, **settings)
     predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
     return np.asarray(predicted), jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds), {}
+
+
+def keeper(args: Train, fold: int) -> jaxmf.checkpoint.Keeper | None:
+    """What keeps a fold's state, if it is to be kept, and refuses that of other options."""
+    if args.keep is None:
+        return None
+    aside = ("keep", "every", "progress", "json", "plots", "run", "tensorboard")
+    settings = {name: str(value) for name, value in dataclasses.asdict(args).items() if name not in aside}
+    return jaxmf.checkpoint.Keeper(args.keep / f"fold-{fold}", args.every, settings)
 
 
 def likelihood_of(result: jaxmf.gibbs.GibbsFit, kernel: Kernel, levels: np.ndarray, test: Ratings) -> float:

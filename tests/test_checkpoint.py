@@ -287,8 +287,13 @@ def assert_trees_equal(one, other):
 def test_a_keeper_refuses_what_it_cannot_do(ratings, tmp_path):
     keeper = checkpoint.Keeper(tmp_path / "run")
     als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=3, watch=jaxmf.Watch(keeper=keeper))
-    with pytest.raises(ValueError, match="had 3 epochs and 2 are wanted"):
+    with pytest.raises(ValueError, match=r"keeps a run of .*3.* and not of .*2.*: name another folder"):
         als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=2, watch=jaxmf.Watch(keeper=keeper))
+    mine = jaxmf.Watch(keeper=keeper._replace(settings={"seed": 1}))
+    with pytest.raises(ValueError, match="'seed': 1"):
+        als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=3, watch=mine)
+    with pytest.raises(ValueError, match="is no checkpoint, it holds 'run'"):
+        als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, watch=jaxmf.Watch(keeper=checkpoint.Keeper(tmp_path)))
     with pytest.raises(ValueError, match="every must be 1 or more, got 0"):
         als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, watch=jaxmf.Watch(keeper=keeper._replace(every=0)))
     watch = jaxmf.Watch(validation=ratings, patience=2, keeper=keeper)

@@ -25,11 +25,11 @@ WASTE = 0.25
 """Share of padding that a wider page may cost."""
 
 PAGES = 1024
-"""Pages a block for a sweep's few CG steps, and the most of a row whose factors are held as they are."""
+"""Pages a block, and the most of a row that shares one."""
 
 CACHED_PAGES = 128
-"""Pages a block for a solve's many CG steps: at rank 64 and 32 ratings a page 1 MiB of factors, which stay in the cache
-of one CPU core."""
+"""Pages a block for many CG steps, as a fold-in takes: at rank 64 and 32 ratings a page 1 MiB of factors, which stay in
+the cache of one CPU core."""
 
 PADDING = np.iinfo(np.int32).max
 """The number of a row that is none."""
@@ -67,7 +67,7 @@ def blocks(
     rows: Int[np.ndarray, " b"] | None = None,
     *,
     width: int | None = None,
-    pages: int = CACHED_PAGES,
+    pages: int = PAGES,
     ladder: bool = False,
 ) -> tuple[Block, ...]:
     """User histories as stacks of blocks; for item histories pass `ratings.transpose()`.
@@ -79,8 +79,9 @@ def blocks(
         ratings: Ratings of the rows, in any order.
         rows: The users wanted, ascending; else every user. A user without ratings has one empty page.
         width: Ratings a page; else the widest of `WIDTHS` that wastes little.
-        pages: Most pages that several rows are packed into.
-        ladder: Round the shapes up to powers of 4, so that ever new sets of ratings meet few compiled shapes.
+        pages: Most pages that several rows are packed into, `PAGES` at most.
+        ladder: Round the shapes up to powers of 4, or to `pages` where that is less, so that ever new sets of ratings
+            meet few compiled shapes.
     """
     rows = np.arange(ratings.n_users) if rows is None else np.asarray(rows)
     local = np.full(ratings.n_users, -1)

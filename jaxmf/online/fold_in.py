@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
-from jaxmf.data.histories import blocks, packed_row
+from jaxmf.data.histories import CACHED_PAGES, blocks, packed_row
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params, check_rows
@@ -62,7 +62,7 @@ def fold_in_users(
     check_rows(users, table, "user")
     if means is not None and len(means) < ratings.n_users:
         raise ValueError(f"means of {len(means)} rows for ratings of {ratings.n_users}: give a row each")
-    for stack in blocks(ratings, users, ladder=True):
+    for stack in blocks(ratings, users, pages=CACHED_PAGES, ladder=True):
         for block in unstack(stack):
             table = update(table, kernel, params.offset, params.item, block, user_prior, means)
     return params.replace(user=table)

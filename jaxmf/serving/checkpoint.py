@@ -56,11 +56,8 @@ def write(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
         ImportError: If Orbax is not installed.
     """
     path = Path(path).absolute()
+    _check_place(path)
     path.mkdir(parents=True, exist_ok=True)
-    names = [entry.name for entry in path.iterdir()]
-    strangers = [name for name in names if not (name.startswith(MANIFEST) or DATA.fullmatch(name))]
-    if strangers:
-        raise ValueError(f"{path} is no checkpoint, it holds {strangers[0]!r}: name a new folder or a checkpoint's")
     folder = path / f"data-{uuid.uuid4().hex}"
     folder.mkdir()
     arrays = {name: np.asarray(array) for name, array in checkpoint.arrays.items()}
@@ -162,24 +159,39 @@ class Keeper(NamedTuple):
     Attributes:
         path: The checkpoint.
         every: Epochs between two saves.
+        settings: What tells the run from others, as JSON can say it: the state of a run of other settings is refused.
     """
 
     path: str | os.PathLike
     every: int = 1
+    settings: dict[str, Any] | None = None
 
-    def load(self, state: State) -> tuple[State, int]:
-        """The state that was saved last, and after how many epochs; `state` and 0 where there is none.
+    def load(self, state: State, epochs: int) -> tuple[State, int]:
+        """The state that was saved last of a run of `epochs`, and after how many; `state` and 0 where there is none.
 
         Raises:
-            ValueError: As `load_state`, or if `every` is below 1.
+            ValueError: As `load_state`, or if `every` is below 1, something else is at `path`, or it is of a run of
+                another number of epochs, on which learning rates and kept draws depend, or of other settings.
+            ImportError: If Orbax is not installed.
         """
         if not self.every >= 1:
             raise ValueError(f"every must be 1 or more, got {self.every}: it is the number of epochs between two saves")
-        return load_state(self.path, state) if (Path(self.path) / MANIFEST).exists() else (state, 0)
+        if not (Path(self.path) / MANIFEST).exists():
+            _orbax()
+            _check_place(Path(self.path))
+            return state, 0
+        _, arrays, documents = read(self.path, "state")
+        kept, asked = documents["progress"].get("run"), json.loads(json.dumps(self._run(epochs)))
+        if kept != asked:
+            raise ValueError(f"{self.path} keeps a run of {kept} and not of {asked}: name another folder, or remove it")
+        return unnamed(state, arrays), int(documents["progress"]["epoch"])
 
-    def save(self, state: PyTree, epoch: int) -> None:
-        """Save the state after `epoch` epochs, in place of the last."""
-        save_state(self.path, state, epoch=epoch)
+    def save(self, state: PyTree, epoch: int, epochs: int) -> None:
+        """Save the state after `epoch` of `epochs` epochs, in place of the last."""
+        write(self.path, Checkpoint("state", named(state), {"progress": {"epoch": epoch, "run": self._run(epochs)}}))
+
+    def _run(self, epochs: int) -> dict[str, Any]:
+        return {"epochs": epochs} | (self.settings or {})
 
 
 def named(tree: PyTree) -> dict[str, np.ndarray]:
@@ -217,6 +229,14 @@ def _name(path: tuple) -> str:
 
 def _is_key(leaf: Any) -> bool:  # noqa: ANN401 any leaf
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a folder that holds something else."""
+    names = [entry.name for entry in path.iterdir()] if path.exists() else []
+    strangers = [name for name in names if not (name.startswith(MANIFEST) or DATA.fullmatch(name))]
+    if strangers:
+        raise ValueError(f"{path} is no checkpoint, it holds {strangers[0]!r}: name a new folder or a checkpoint's")
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -71,12 +71,12 @@ class Keeper(Protocol):
         """Epochs between two saves."""
         ...
 
-    def load(self, state: State) -> tuple[State, int]:
-        """The state that was saved last, and after how many epochs; `state` and 0 where there is none."""
+    def load(self, state: State, epochs: int) -> tuple[State, int]:
+        """The state that was saved last of a run of `epochs`, and after how many; `state` and 0 where there is none."""
         ...
 
-    def save(self, state: _HasParams, epoch: int) -> None:
-        """Save the state after `epoch` epochs."""
+    def save(self, state: _HasParams, epoch: int, epochs: int) -> None:
+        """Save the state after `epoch` of `epochs` epochs."""
         ...
 
 
@@ -156,7 +156,7 @@ def run(
         The last state, or the best epoch's under early stopping, and the log.
 
     Raises:
-        ValueError: If the loss stops being finite, or the keeper has more epochs behind it than are wanted.
+        ValueError: If the loss stops being finite, or the keeper can't keep the run or holds another one.
     """
     low, high = float(np.min(ratings.rating)), float(np.max(ratings.rating))
     watched = watch.progress or watch.patience is not None or watch.callback is not None or watch.keeper is not None
@@ -172,9 +172,7 @@ def run(
 
         return lax.scan(one, state, None, length=size)
 
-    state, begin = (state, 0) if watch.keeper is None else watch.keeper.load(state)
-    if begin > epochs:
-        raise ValueError(f"what is kept has had {begin} epochs and {epochs} are wanted: ask for more, or begin anew")
+    state, begin = (state, 0) if watch.keeper is None else watch.keeper.load(state, epochs)
     start = time.perf_counter()
     program = jax.jit(several, donate_argnums=0).lower(state, data, watch.validation).compile()
     compiled = time.perf_counter()
@@ -190,7 +188,7 @@ def run(
         if watch.callback is not None:
             watch.callback(at + 1, {name: float(np.mean(value[0])) for name, value in info.items()}, state.params)
         if watch.keeper is not None and ((at + 1) % watch.keeper.every == 0 or at + 1 == epochs):
-            watch.keeper.save(state, at + 1)
+            watch.keeper.save(state, at + 1, epochs)
         if watch.patience is not None:
             since += 1
             if info["rmse"][0] < best:

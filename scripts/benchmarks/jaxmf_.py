@@ -80,7 +80,7 @@ def fold_in_batch(task: Task) -> Rounds:
             return jax.block_until_ready(jaxmf.update.solve_stacks(kernel, params, stacks))
 
         def from_host(_: int) -> object:
-            return jax.tree.map(np.asarray, solve(jaxmf.histories.blocks(new)))
+            return jax.tree.map(np.asarray, solve(packed(new)))
 
         return {
             f"jaxmf, {name}": lambda: 1e6 / new.n_users * task.p50(lambda _: solve(device), 20),
@@ -252,9 +252,14 @@ def many(item: np.ndarray, rating: np.ndarray, n_items: int) -> Ratings:
     return Ratings(user, *flat, np.ones(users * n, np.float32), users, n_items)
 
 
+def packed(new: Ratings) -> tuple[Block, ...]:
+    """Their blocks, as a fold-in makes them."""
+    return jaxmf.histories.blocks(new, pages=jaxmf.histories.CACHED_PAGES)
+
+
 def stacks(new: Ratings) -> tuple[Block, ...]:
     """Their blocks, on the device."""
-    return jax.tree.map(jnp.asarray, jaxmf.histories.blocks(new))
+    return jax.tree.map(jnp.asarray, packed(new))
 
 
 def fitted(task: Task, kernel: Kernel) -> Params:

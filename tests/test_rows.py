@@ -48,6 +48,19 @@ def test_linear_row_is_ridge_regression(n, k, seed):
     np.testing.assert_allclose(solve(Linear(), problem), expected, rtol=1e-3, atol=2e-4)
 
 
+def test_a_few_ratings_take_few_steps():
+    """A row with n ratings is solved by n + 2 steps, however many factors there are and however unlike their sizes."""
+    n, k, rng = 3, 32, np.random.default_rng(0)
+    factors = (rng.normal(size=(n, k)) * 0.9 ** np.arange(k)).astype(np.float32)
+    rating, precision = rng.normal(size=n).astype(np.float32), np.float32(0.5)
+    prior = {"mean": table(np.zeros(k + 1)), "precision": table(np.full(k + 1, precision))}
+    others = Table(jnp.zeros(n), jnp.asarray(factors))
+    row = rows.solve_row(Linear(), 0.0, others, rating, np.ones(n, np.float32), **prior, cg_steps=n + 2)
+    j = np.concatenate([np.ones((n, 1)), factors], 1)
+    exact = np.linalg.solve(j.T @ j + precision * np.eye(k + 1), j.T @ rating)
+    np.testing.assert_allclose(flat(row), exact, atol=2e-5)
+
+
 @pytest.mark.parametrize("kernel", KERNELS, ids=name)
 @settings(deadline=None, max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.1, 1.0, 30.0]))

@@ -24,9 +24,9 @@ class Equations(NamedTuple):
         matvec: The left-hand side times a table.
         rhs: The right-hand side.
         scale: How large the left-hand side is: its diagonal, where every factor has the mean of JᵀWJ's. As the
-            preconditioner it leaves a multiple of the identity what it is: the equations of a row with n ratings, which
-            are such a multiple and n ratings' worth more, take conjugate gradients n + 1 steps or so. With their true
-            diagonal they would take k + 1.
+            preconditioner it leaves a multiple of the identity what it is. Where the factors share one precision, the
+            equations of n ratings are such a multiple and n ratings' worth more, and conjugate gradients take n + 2
+            steps at most; with their true diagonal they would take k + 1.
     """
 
     matvec: cg.MatVec

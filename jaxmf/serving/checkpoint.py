@@ -16,10 +16,10 @@ import uuid
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+
+from jaxmf.serving.leaves import named, unnamed
 
 FORMAT = 2
 """The format that is written, and the newest that is read; 1 had no links."""
@@ -129,8 +129,10 @@ def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
         note.write_text("", encoding="utf-8")
 
 
-def save_state(path: str | os.PathLike, state: PyTree, *, epoch: int = 0) -> None:
+def save_state(path: str | os.PathLike, state: PyTree, *, epoch: int = 0, run: dict[str, Any] | None = None) -> None:
     """Save a trainer's state, its random key included, to go on from after `epoch` epochs.
+
+    `run` is what tells its run from others, as JSON can say it.
 
     Example:
         >>> import tempfile
@@ -140,16 +142,19 @@ def save_state(path: str | os.PathLike, state: PyTree, *, epoch: int = 0) -> Non
         >>> state["rows"], epoch
         (Array([1., 1.], dtype=float32), 7)
     """
-    write(path, Checkpoint("state", named(state), {"progress": {"epoch": epoch}}))
+    write(path, Checkpoint("state", named(state), {"progress": {"epoch": epoch, "run": run}}))
 
 
-def load_state(path: str | os.PathLike, like: State) -> tuple[State, int]:
+def load_state(path: str | os.PathLike, like: State, *, run: dict[str, Any] | None = None) -> tuple[State, int]:
     """A state that was saved, and after how many epochs; `like` is one of the same settings, such as `init`'s.
 
     Raises:
-        ValueError: As `read`, or if the state is not like `like`.
+        ValueError: As `read`, or if the state is not like `like`, or is of another `run` than is asked for.
     """
     _, arrays, documents = read(path, "state")
+    kept, asked = documents["progress"].get("run"), json.loads(json.dumps(run))
+    if asked is not None and kept != asked:
+        raise ValueError(f"{path} keeps a run of {kept} and not of {asked}: name another folder, or remove it")
     return unnamed(like, arrays), int(documents["progress"]["epoch"])
 
 
@@ -180,55 +185,14 @@ class Keeper(NamedTuple):
             _orbax()
             _check_place(Path(self.path))
             return state, 0
-        _, arrays, documents = read(self.path, "state")
-        kept, asked = documents["progress"].get("run"), json.loads(json.dumps(self._run(epochs)))
-        if kept != asked:
-            raise ValueError(f"{self.path} keeps a run of {kept} and not of {asked}: name another folder, or remove it")
-        return unnamed(state, arrays), int(documents["progress"]["epoch"])
+        return load_state(self.path, state, run=self._run(epochs))
 
     def save(self, state: PyTree, epoch: int, epochs: int) -> None:
         """Save the state after `epoch` of `epochs` epochs, in place of the last."""
-        write(self.path, Checkpoint("state", named(state), {"progress": {"epoch": epoch, "run": self._run(epochs)}}))
+        save_state(self.path, state, epoch=epoch, run=self._run(epochs))
 
     def _run(self, epochs: int) -> dict[str, Any]:
         return {"epochs": epochs} | (self.settings or {})
-
-
-def named(tree: PyTree) -> dict[str, np.ndarray]:
-    """A tree's leaves on the host by their paths, a random key as its numbers."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for path, leaf in leaves}
-
-
-def unnamed(like: State, arrays: dict[str, np.ndarray]) -> State:
-    """A tree of the form of `like` from its `named` leaves.
-
-    Raises:
-        ValueError: If a leaf is missing, left over, or of another shape or dtype than `like`'s.
-    """
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
-    expected = {name: (array.dtype.name, array.shape) for name, array in named(like).items()}
-    given = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
-    for name in expected | given:
-        if expected.get(name) != given.get(name):
-            raise ValueError(
-                f"{name} is {given.get(name, 'not there')} in the checkpoint and {expected.get(name, 'not there')} in "
-                "the state it is to become: load it with the settings it was saved with"
-            )
-
-    def leaf(path: tuple, old: Any) -> jax.Array:  # noqa: ANN401 any leaf
-        new = jnp.asarray(arrays[_name(path)])
-        return jax.random.wrap_key_data(new, impl=jax.random.key_impl(old)) if _is_key(old) else new
-
-    return jax.tree.unflatten(treedef, [leaf(*one) for one in leaves])
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _is_key(leaf: Any) -> bool:  # noqa: ANN401 any leaf
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _check_place(path: Path) -> None:

@@ -18,7 +18,7 @@ from jaxmf.model.params import Params
 from jaxmf.model.posterior import Draw, Side
 from jaxmf.model.priors import Prior, Priors, check
 from jaxmf.model.tables import Table
-from jaxmf.serving.checkpoint import named
+from jaxmf.serving.leaves import named
 from jaxmf.serving.models import Point, Posterior
 
 Document = dict[str, Any]

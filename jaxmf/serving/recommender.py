@@ -15,9 +15,10 @@ from jaxmf.data.ratings import Duplicates, Ratings, Vocabulary, from_frame
 from jaxmf.model.kernels import Kernel, check_ratings, for_range
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import kept
-from jaxmf.serving.checkpoint import Checkpoint, named, read, write
+from jaxmf.serving.checkpoint import Checkpoint, read, write
 from jaxmf.serving.fitting import Method, fit_model
 from jaxmf.serving.frames import Columns, Unknown, asked, of_users, pair_rows, rows_of_ids
+from jaxmf.serving.leaves import named
 from jaxmf.serving.models import Point, Posterior
 
 Ids = Iterable[Hashable]

@@ -136,6 +136,8 @@ def save_state(path: str | os.PathLike, state: PyTree, *, epoch: int = 0, run: d
 
     Example:
         >>> import tempfile
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_state(f"{folder}/run", {"rows": jnp.ones(2), "key": jax.random.key(3)}, epoch=7)
         ...     state, epoch = load_state(f"{folder}/run", {"rows": jnp.zeros(2), "key": jax.random.key(0)})

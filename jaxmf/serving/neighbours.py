@@ -15,7 +15,7 @@ from jaxmf.serving.recommend import TopN, top_n
 
 
 class Vectors(NamedTuple):
-    """Vectors whose inner product ranks a user's items, for an index of nearest neighbours.
+    """Vectors that rank a user's items, for an index of nearest neighbours.
 
     Attributes:
         user: What to ask with.
@@ -33,7 +33,7 @@ def index_vectors(params: Params, kernel: Kernel) -> Vectors:
     the RBF kernel, whose biases stand outside it, distance alone says little; (1, exp(−γ‖w‖²)·w) and
     (bᵢ, 2γ(high − low)·exp(−γ‖h‖²)·h) rank as r̂ does to first order in γw·h. There ask for a few times as many items as
     are wanted, and let `jaxmf.recommend.top_n` choose among these candidates. Rows that are reserved and not written
-    are NaN: leave them out of the index.
+    are NaN: leave them out of the index. An index that knows Euclidean distances alone takes `by_distance` of them.
 
     Raises:
         ValueError: If the kernel is none of the package's four.
@@ -55,6 +55,24 @@ def index_vectors(params: Params, kernel: Kernel) -> Vectors:
     return Vectors(Table(jnp.ones_like(params.user.bias), w).matrix(), Table(params.item.bias, h).matrix())
 
 
+def by_distance(vectors: Vectors) -> Vectors:
+    """Vectors whose Euclidean distances rank, the nearest first, as the inner products of `vectors` do, highest first.
+
+    One more number makes all items equally long, (v, √(max ‖v‖² − ‖v‖²)), and then ‖q − v‖² is a constant of the user
+    less 2·q·v (Bachrach et al., RecSys 2014, §3.2). An item that is added later and is longer than all calls for a new
+    index.
+
+    Example:
+        >>> here = by_distance(Vectors(jnp.array([[1.0, 0.0]]), jnp.array([[3.0, 0.0], [1.0, 1.0]])))
+        >>> jnp.linalg.norm(here.user - here.item, axis=1).round(2)
+        Array([2.  , 2.83], dtype=float32)
+    """
+    square = jnp.sum(vectors.item**2, 1, keepdims=True)
+    rest = jnp.sqrt(jnp.maximum(jnp.nanmax(square, initial=0.0) - square, 0))
+    user = jnp.pad(vectors.user, ((0, 0), (0, 1)))
+    return Vectors(user, jnp.concatenate([vectors.item, rest], 1))
+
+
 def similar_items(
     params: Params,
     kernel: Kernel,
@@ -71,7 +89,7 @@ def similar_items(
     Raises:
         ValueError: As `top_n`.
     """
-    table = _by_distance(params.item) if isinstance(kernel, RBF) else _by_angle(params.item)
+    table = _with_norms(params.item) if isinstance(kernel, RBF) else _of_length_1(params.item)
     query = Table(jnp.zeros_like(table.bias), table.factors)
     rows = np.asarray(items)
     one = np.ones(len(rows), np.float32)
@@ -97,12 +115,12 @@ def similar_users(
     return similar_items(params.transpose(), kernel, users, n=n, candidates=candidates, exclude=exclude)
 
 
-def _by_angle(table: Table) -> Table:
+def _of_length_1(table: Table) -> Table:
     """Factors of length 1, or 0 where they are 0; no bias."""
     length = jnp.linalg.norm(table.factors, axis=1, keepdims=True)
     return Table(0 * table.bias, table.factors / jnp.where(length > 0, length, 1))
 
 
-def _by_distance(table: Table) -> Table:
+def _with_norms(table: Table) -> Table:
     """Factors h and the bias −‖h‖²/2: then −‖w − h‖²/2 is w·h + the bias − ‖w‖²/2."""
     return Table(-jnp.sum(table.factors**2, 1) / 2, table.factors)

@@ -11,7 +11,7 @@ import pandas as pd
 from flax import struct
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxmf.data.features import Sides
 from jaxmf.data.ratings import AnyArray, Ratings
@@ -56,7 +56,20 @@ class Group(NamedTuple):
     jobs: Job
 
 
+class Deal(NamedTuple):
+    """Which jobs of a group each device fits.
+
+    Attributes:
+        slots: Positions of jobs, each device's part of them in the order in which it takes them.
+        turns: How many chunks each device fits.
+    """
+
+    slots: Int[AnyArray, " slots"]
+    turns: Int[AnyArray, ""]
+
+
 State = als.State | sgd.State
+Rmse = tuple[Float[Array, "slots epochs"], ...]
 
 
 @runtime_checkable
@@ -67,9 +80,9 @@ class Trainer(Protocol):
     """Settings that a configuration may have besides rank, seed and prior."""
 
     def starter(
-        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: int
+        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: Int[Array, ""]
     ) -> tuple[State, Callable[[State, Kernel], State]]:
-        """The first state, and the epoch."""
+        """The first state, and the epoch of a fit of so many."""
         ...
 
 
@@ -86,7 +99,7 @@ class ALS:
         draw: Callable[[Key[Array, ""]], Params],
         job: Job,
         data: Histories,
-        epochs: int,  # noqa: ARG002 a schedule's
+        epochs: Int[Array, ""],  # noqa: ARG002 a schedule's
     ) -> tuple[als.State, Callable[[als.State, Kernel], als.State]]:
         """The first state, and the sweep."""
         start = draw(jax.random.key(job.seed))
@@ -105,7 +118,7 @@ class SGD:
     settings: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     def starter(
-        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: int
+        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: Int[Array, ""]
     ) -> tuple[sgd.State, Callable[[sgd.State, Kernel], sgd.State]]:
         """The first state, and the pass."""
         n = len(data.ratings)
@@ -153,42 +166,64 @@ def compiled(
     trainer: Trainer,
     epochs: int,
     chunk: int,
-) -> Callable[[], Float[np.ndarray, "jobs epochs"]]:
-    """One program of all jobs: called, it gives each one's validation RMSE after every epoch.
+) -> Callable[[Bool[np.ndarray, " jobs"], int], Float[np.ndarray, "jobs epochs"]]:
+    """One program of all jobs: called, it gives the validation RMSE of those wanted after each epoch, NaN elsewhere.
 
-    The jobs of each group are spread over this process's devices.
+    Which jobs are wanted and for how many epochs, `epochs` at most, are its arguments: every rung of successive halving
+    runs the same program. The wanted jobs of each group are dealt out to this process's devices in turn.
     """
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("jobs",), axis_types=(AxisType.Auto,), devices=devices)
     spread, whole = PartitionSpec("jobs"), PartitionSpec()
 
-    def every(data: Data, of_groups: tuple[Job, ...]) -> tuple[Float[Array, "jobs epochs"], ...]:
-        def fit_all(group: Group, jobs: Job) -> Float[Array, "jobs epochs"]:
-            def one(job: Job) -> Float[Array, " epochs"]:
-                return fit(data, job, group, kernel=kernel, trainer=trainer, epochs=epochs)
+    def every(data: Data, of_groups: tuple[Job, ...], deals: tuple[Deal, ...], length: Int[Array, ""]) -> Rmse:
+        def fit_all(group: Group, jobs: Job, deal: Deal) -> Float[Array, "slots epochs"]:
+            def one(at: Int[Array, ""]) -> Float[Array, " epochs"]:
+                job = jax.tree.map(lambda x: x[at], jobs)
+                return fit(data, job, group, kernel=kernel, trainer=trainer, epochs=length, room=epochs)
 
-            return lax.map(one, jobs, batch_size=chunk if chunk > 1 else None)
+            def side_by_side(at: Int[Array, ""], rmse: Float[Array, "turns chunk epochs"]) -> Float[Array, "..."]:
+                return rmse.at[at].set(jax.vmap(one)(turns[at]) if chunk > 1 else one(turns[at, 0])[None])
 
-        return tuple(fit_all(*pair) for pair in zip(groups, of_groups, strict=True))
+            turns = deal.slots.reshape(-1, chunk)
+            rmse = jnp.full((*turns.shape, epochs), jnp.nan, jnp.float32)
+            return lax.fori_loop(0, deal.turns, side_by_side, rmse).reshape(-1, epochs)
 
-    parts = jax.shard_map(every, mesh=mesh, in_specs=(whole, spread), out_specs=spread, check_vma=False)
-    arguments = (data, tuple(_filled(group.jobs, len(devices)) for group in groups))
-    program = jax.jit(parts).lower(*arguments).compile()
+        return tuple(fit_all(*of_group) for of_group in zip(groups, of_groups, deals, strict=True))
 
-    def run() -> Float[np.ndarray, "jobs epochs"]:
-        rmse = program(*jax.device_put(arguments, program.input_shardings[0]))
-        out = np.zeros((sum(len(group.places) for group in groups), epochs), np.float32)
+    def deal_out(wanted: Bool[np.ndarray, " jobs"]) -> tuple[Deal, ...]:
+        return tuple(_deal(wanted[group.places], len(devices), chunk) for group in groups)
+
+    specs = (whole, whole, (Deal(spread, whole),) * len(groups), whole)
+    parts = jax.shard_map(every, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)
+    kept = (data, tuple(group.jobs for group in groups))
+    n = sum(len(group.places) for group in groups)
+    program = jax.jit(parts).lower(*kept, deal_out(np.ones(n, bool)), np.int32(epochs)).compile()
+    kept = jax.device_put(kept, program.input_shardings[0][:2])
+
+    def run(wanted: Bool[np.ndarray, " jobs"], length: int) -> Float[np.ndarray, "jobs epochs"]:
+        deals = deal_out(wanted)
+        rmse = program(*kept, *jax.device_put((deals, np.int32(length)), program.input_shardings[0][2:]))
+        out = np.full((n, epochs), np.nan, np.float32)
         for group, of_group in zip(groups, rmse, strict=True):
-            out[group.places] = np.asarray(of_group)[: len(group.places)]
+            chosen = np.flatnonzero(wanted[group.places])
+            out[group.places[chosen]] = np.asarray(of_group)[_places(len(chosen), len(of_group), len(devices))]
         return out
 
     return run
 
 
 def fit(
-    data: Data, job: Job, group: Group, *, kernel: Kernel, trainer: Trainer, epochs: int
-) -> Float[Array, " epochs"]:
-    """One job's validation RMSE after every epoch, predictions clipped to the training ratings' range."""
+    data: Data,
+    job: Job,
+    group: Group,
+    *,
+    kernel: Kernel,
+    trainer: Trainer,
+    epochs: Int[Array, ""],
+    room: int,
+) -> Float[Array, " room"]:
+    """One job's validation RMSE after each of its epochs, predictions clipped to the training ratings' range."""
     histories, fold = data.of(job.fold)
 
     def draw(key: Key[Array, ""]) -> Params:
@@ -197,11 +232,26 @@ def fit(
 
     state, epoch = trainer.starter(draw, job, histories, epochs)
 
-    def one(state: State, _: None) -> tuple[State, Float[Array, ""]]:
+    def one(at: Int[Array, ""], so_far: tuple[State, Float[Array, " room"]]) -> tuple[State, Float[Array, " room"]]:
+        state, rmse = so_far
         state = epoch(state, kernel)
-        return state, objective.rmse(state.params, kernel, fold.held, fold.low, fold.high)
+        return state, rmse.at[at].set(objective.rmse(state.params, kernel, fold.held, fold.low, fold.high))
 
-    return lax.scan(one, state, None, length=epochs)[1]
+    return lax.fori_loop(0, epochs, one, (state, jnp.full(room, jnp.nan, jnp.float32)))[1]
+
+
+def _deal(wanted: Bool[np.ndarray, " jobs"], devices: int, chunk: int) -> Deal:
+    """The wanted jobs of a group, dealt out to the devices in turn; slots that are left over hold the first job."""
+    chosen = np.flatnonzero(wanted)
+    slots = np.zeros(-(-len(wanted) // (devices * chunk)) * devices * chunk, np.int32)
+    slots[_places(len(chosen), len(slots), devices)] = chosen
+    return Deal(slots, np.int32(-(-len(chosen) // (devices * chunk))))
+
+
+def _places(n: int, slots: int, devices: int) -> Int[np.ndarray, " n"]:
+    """Which of the slots `n` jobs stand in: a device's slots lie together, and each device in turn is given a job."""
+    turn, device = np.divmod(np.arange(n), devices)
+    return device * (slots // devices) + turn
 
 
 def _narrow_start(
@@ -217,11 +267,6 @@ def _narrow_start(
         return narrow.replace(user=widened(narrow.user), item=widened(narrow.item))
 
     return start
-
-
-def _filled(jobs: Job, devices: int) -> Job:
-    """The jobs, the last one again until every device has as many as the others."""
-    return jax.tree.map(lambda x: np.concatenate([x, np.repeat(x[-1:], -len(x) % devices, 0)]), jobs)
 
 
 def _float32(priors: Priors) -> Priors:

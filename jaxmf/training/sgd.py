@@ -43,10 +43,12 @@ class State(struct.PyTreeNode):
 
 
 def default_optimizer(
-    epochs: int, n: int, batch_size: int, *, learning_rate: ScalarLike = LEARNING_RATE
+    epochs: ScalarLike, n: int, batch_size: int, *, learning_rate: ScalarLike = LEARNING_RATE
 ) -> optax.GradientTransformation:
-    """Adam with a cosine decay to 0 over the run."""
-    return optax.adam(optax.cosine_decay_schedule(learning_rate, epochs * math.ceil(n / batch_size)))
+    """Adam with a cosine decay to 0 over the run, whose length and learning rate may be traced values."""
+    of_share = optax.cosine_decay_schedule(learning_rate, 1)
+    steps = epochs * math.ceil(n / batch_size)
+    return optax.adam(lambda step: of_share(step / steps))
 
 
 def init(

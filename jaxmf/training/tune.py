@@ -131,7 +131,8 @@ def sweep(
         trainer: `ALS(…)` or `SGD(…)`, with the settings that all fits share.
         prior: What the columns leave out.
         epochs: Sweeps or passes of each fit.
-        halving: Fit on with the best of each rung alone. A rung starts anew, so that no fit's state is kept.
+        halving: Fit on with the best of each rung alone, by the same program. No fit's state is kept: a rung starts
+            anew.
         chunk: Fits side by side on a device, which holds the memory of that many at a time; else 1 on a CPU, whose
             caches hold one and where `vmap` costs twice the time, and 16 elsewhere.
 
@@ -148,23 +149,22 @@ def sweep(
         (8, (4, 2, 15), ['factor_reg', 'rank'])
     """
     priors = _check(ratings, configurations, kernel, trainer, prior, epochs, halving, chunk)
-    data = gather(ratings, folds, kernel)
+    data, todo = gather(ratings, folds, kernel), jobs.make(configurations, priors, len(folds))
+    start = time.perf_counter()
+    settings = {"kernel": kernel, "trainer": trainer, "epochs": epochs, "chunk": chunk or _chunk()}
+    program = jobs.compiled(data, todo, **settings)
+    compile_seconds = time.perf_counter() - start
     history = np.full((len(configurations), len(folds), epochs), np.nan, np.float32)
     trained = np.zeros(len(configurations), int)
-    alive, seconds, compile_seconds = np.arange(len(configurations)), 0.0, 0.0
+    alive = np.arange(len(configurations))
     for rung in _rungs(halving, epochs):
-        start = time.perf_counter()
-        todo = jobs.make(configurations.iloc[alive], [priors[at] for at in alive], len(folds))
-        settings = {"kernel": kernel, "trainer": trainer, "epochs": rung, "chunk": chunk or _chunk()}
-        program = jobs.compiled(data, todo, **settings)
-        compile_seconds += time.perf_counter() - start
-        start = time.perf_counter()
-        history[alive, :, :rung] = program().reshape(len(alive), len(folds), rung)
-        seconds += time.perf_counter() - start
+        wanted = np.repeat(np.isin(np.arange(len(configurations)), alive), len(folds))
+        history[alive] = program(wanted, rung).reshape(history.shape)[alive]
         trained[alive] = rung
         if halving is not None and rung < epochs:
             score = np.nan_to_num(history[alive, :, rung - 1].mean(1), nan=np.inf)
-            alive = np.sort(alive[np.argsort(score, kind="stable")[: max(1, len(alive) // halving.eta)]])
+            alive = alive[np.argsort(score, kind="stable")[: max(1, len(alive) // halving.eta)]]
+    seconds = time.perf_counter() - start - compile_seconds
     return Sweep(_tidy(configurations, trained, history), history, seconds, compile_seconds)
 
 

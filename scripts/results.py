@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from common import run, say
+from runs import RESULT, SETTINGS
 
 SCRIPTS = Path(__file__).parent
 
@@ -65,13 +67,15 @@ def online(result: dict[str, Any]) -> Row:
 
 
 def measured(folder: Path, script: str, options: str) -> dict[str, Any]:
-    """The result of a run, which is run if it isn't there."""
-    if not (folder / "result.json").exists():
+    """The result of a run, which is run if it isn't there, and again where it was interrupted."""
+    if not (folder / RESULT).exists():
+        if (folder / SETTINGS).exists():
+            shutil.rmtree(folder)
         command = [sys.executable, SCRIPTS / script, *shlex.split(options), "--run", folder]
         done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
         if done.returncode:
             raise ValueError(f"{script} {options} failed (status {done.returncode}): its message is above")
-    return json.loads((folder / "result.json").read_text())
+    return json.loads((folder / RESULT).read_text())
 
 
 def table(args: Results, script: str, settings: dict[str, str], row: Callable[[dict[str, Any]], Row]) -> str:

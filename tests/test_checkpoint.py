@@ -289,10 +289,16 @@ def test_a_keeper_refuses_what_it_cannot_do(ratings, tmp_path):
     als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=3, watch=jaxmf.Watch(keeper=keeper))
     with pytest.raises(ValueError, match=r"keeps a run of .*3.* and not of .*2.*: name another folder"):
         als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=2, watch=jaxmf.Watch(keeper=keeper))
+    with pytest.raises(ValueError, match=r"'Linear\(\)'.* and not of .*'Logistic"):
+        als.fit(KEY, ratings, kernel=KERNELS[1], rank=3, epochs=3, watch=jaxmf.Watch(keeper=keeper))
+    chain = jaxmf.Watch(keeper=checkpoint.Keeper(tmp_path / "run-of-gibbs"))
+    jaxmf.gibbs.fit(KEY, ratings, watch=chain, **SETTINGS["gibbs"])
+    with pytest.raises(ValueError, match=r"'burn': 2.* and not of .*'burn': 3"):
+        jaxmf.gibbs.fit(KEY, ratings, watch=chain, **SETTINGS["gibbs"] | {"burn": 3})
     mine = jaxmf.Watch(keeper=keeper._replace(settings={"seed": 1}))
     with pytest.raises(ValueError, match="'seed': 1"):
         als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=3, watch=mine)
-    with pytest.raises(ValueError, match="is no checkpoint, it holds 'run'"):
+    with pytest.raises(ValueError, match="is no checkpoint, it holds 'run"):
         als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, watch=jaxmf.Watch(keeper=checkpoint.Keeper(tmp_path)))
     with pytest.raises(ValueError, match="every must be 1 or more, got 0"):
         als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, watch=jaxmf.Watch(keeper=keeper._replace(every=0)))

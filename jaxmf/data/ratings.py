@@ -209,14 +209,9 @@ def from_frame(
     columns["user"], users = _encode(table[user], user, users)
     columns["item"], items = _encode(table[item], item, items)
     columns = _one_a_pair(columns, duplicates, users, items)
-    ratings = Ratings(
-        user=columns["user"].to_numpy(np.int32),
-        item=columns["item"].to_numpy(np.int32),
-        rating=columns["rating"].to_numpy(np.float32),
-        weight=columns["weight"].to_numpy(np.float32),
-        n_users=len(users),
-        n_items=len(items),
-    )
+    rows = {name: columns[name].to_numpy(np.int32) for name in ("user", "item")}
+    numbers = {name: columns[name].to_numpy(np.float32) for name in ("rating", "weight")}
+    ratings = Ratings(**rows, **numbers, n_users=len(users), n_items=len(items))
     return Dataset(ratings, users, items, None if timestamp is None else columns["timestamp"].to_numpy())
 
 

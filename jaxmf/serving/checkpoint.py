@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -173,12 +174,13 @@ class Keeper(NamedTuple):
     every: int = 1
     settings: dict[str, Any] | None = None
 
-    def load(self, state: State, epochs: int) -> tuple[State, int]:
-        """The state that was saved last of a run of `epochs`, and after how many; `state` and 0 where there is none.
+    def load(self, state: State, run: Mapping[str, Any]) -> tuple[State, int]:
+        """The state that was saved last of such a run, and after how many epochs; `state` and 0 where there is none.
 
         Raises:
-            ValueError: As `load_state`, or if `every` is below 1, something else is at `path`, or it is of a run of
-                another number of epochs, on which learning rates and kept draws depend, or of other settings.
+            ValueError: As `load_state`, or if `every` is below 1, something else is at `path`, or it is of
+                another run: of another number of epochs, on which learning rates and kept draws depend, of another
+                kernel, or of other settings.
             ImportError: If Orbax is not installed.
         """
         if not self.every >= 1:
@@ -187,14 +189,14 @@ class Keeper(NamedTuple):
             _orbax()
             _check_place(Path(self.path))
             return state, 0
-        return load_state(self.path, state, run=self._run(epochs))
+        return load_state(self.path, state, run=self._run(run))
 
-    def save(self, state: PyTree, epoch: int, epochs: int) -> None:
-        """Save the state after `epoch` of `epochs` epochs, in place of the last."""
-        save_state(self.path, state, epoch=epoch, run=self._run(epochs))
+    def save(self, state: PyTree, epoch: int, run: Mapping[str, Any]) -> None:
+        """Save the state of such a run after `epoch` epochs, in place of the last."""
+        save_state(self.path, state, epoch=epoch, run=self._run(run))
 
-    def _run(self, epochs: int) -> dict[str, Any]:
-        return {"epochs": epochs} | (self.settings or {})
+    def _run(self, run: Mapping[str, Any]) -> dict[str, Any]:
+        return {**run, **(self.settings or {})}
 
 
 def _check_place(path: Path) -> None:

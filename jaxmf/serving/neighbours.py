@@ -33,7 +33,8 @@ def index_vectors(params: Params, kernel: Kernel) -> Vectors:
     the RBF kernel, whose biases stand outside it, distance alone says little; (1, exp(−γ‖w‖²)·w) and
     (bᵢ, 2γ(high − low)·exp(−γ‖h‖²)·h) rank as r̂ does to first order in γw·h. There ask for a few times as many items as
     are wanted, and let `jaxmf.recommend.top_n` choose among these candidates. Rows that are reserved and not written
-    are NaN: leave them out of the index. An index that knows Euclidean distances alone takes `by_distance` of them.
+    are NaN: leave them out of the index. An index that knows distances alone takes `by_distance` of
+    them.
 
     Raises:
         ValueError: If the kernel is none of the package's four.

@@ -23,6 +23,8 @@ from jaxmf.serving.models import Point, Posterior
 
 Ids = Iterable[Hashable]
 KIND = "recommender"
+NONE = np.zeros(0, np.int32)
+"""No row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +192,7 @@ class Recommender:
         model = self.model.take_users(kept)
         return replace(
             self,
-            model=model.fold_in(left, kept[:0], items[items >= self.frozen[1]]),
+            model=model.fold_in(left, NONE, items[items >= self.frozen[1]]),
             users=Vocabulary(self.users.index[kept]),
             ratings=left,
             frozen=(int(np.searchsorted(kept, self.frozen[0])), self.frozen[1]),
@@ -198,19 +200,12 @@ class Recommender:
 
     def without_history(self) -> "Recommender":
         """The same without ratings: it answers and folds new users in; rows of its own can't be solved again."""
-        none = self.ratings.take(np.zeros(0, np.int32))
-        return replace(self, ratings=none, frozen=(len(self.users), len(self.items)))
+        return replace(self, ratings=self.ratings.take(NONE), frozen=(len(self.users), len(self.items)))
 
     def without_users(self) -> "Recommender":
         """The serving form: items alone. `fold_in` of a request's ratings gives a recommender of just those users."""
-        none = self.ratings.take(np.zeros(0, np.int32)).replace(n_users=0)
-        return replace(
-            self,
-            model=self.model.take_users(np.zeros(0, np.int32)),
-            users=Vocabulary(),
-            ratings=none,
-            frozen=(0, len(self.items)),
-        )
+        model, ratings = self.model.take_users(NONE), self.ratings.take(NONE).replace(n_users=0)
+        return replace(self, model=model, users=Vocabulary(), ratings=ratings, frozen=(0, len(self.items)))
 
     def recommend(
         self,

@@ -135,6 +135,7 @@ def fit(
         watch=watch,
         remedy="standardise the features",
         rmse=_running_rmse,
+        settings={"burn": burn},
     )
     predicted = np.asarray(chain.total.mean(0)) / (sweeps - burn)
     posterior = jax.tree.map(lambda x: x.reshape(keep, *x.shape[2:]), chain.kept)

@@ -1,7 +1,8 @@
 """The loop that all trainers share: compile once, run epochs, watch, stop."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -71,12 +72,12 @@ class Keeper(Protocol):
         """Epochs between two saves."""
         ...
 
-    def load(self, state: State, epochs: int) -> tuple[State, int]:
-        """The state that was saved last of a run of `epochs`, and after how many; `state` and 0 where there is none."""
+    def load(self, state: State, run: Mapping[str, Any]) -> tuple[State, int]:
+        """The state that was saved last of such a run, and after how many epochs; `state` and 0 where there is none."""
         ...
 
-    def save(self, state: _HasParams, epoch: int, epochs: int) -> None:
-        """Save the state after `epoch` of `epochs` epochs."""
+    def save(self, state: _HasParams, epoch: int, run: Mapping[str, Any]) -> None:
+        """Save the state of such a run after `epoch` epochs."""
         ...
 
 
@@ -138,6 +139,7 @@ def run(
     watch: Watch,
     remedy: str,
     rmse: Callable[[State, Kernel, Ratings, float, float], Float[Array, ""]] | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[State, Log]:
     """`epochs` times `epoch`, as one program where nobody watches and as one an epoch where somebody does.
 
@@ -151,6 +153,7 @@ def run(
         watch: What to look at.
         remedy: What to change where the loss stops being finite, for the error's text.
         rmse: RMSE of a state's predictions on the validation part; else that of its `params`.
+        settings: What else tells the run from others, for the keeper, as JSON can say it.
 
     Returns:
         The last state, or the best epoch's under early stopping, and the log.
@@ -172,7 +175,8 @@ def run(
 
         return lax.scan(one, state, None, length=size)
 
-    state, begin = (state, 0) if watch.keeper is None else watch.keeper.load(state, epochs)
+    of = {"epochs": epochs, "kernel": str(kernel), **settings}
+    state, begin = (state, 0) if watch.keeper is None else watch.keeper.load(state, of)
     start = time.perf_counter()
     program = jax.jit(several, donate_argnums=0).lower(state, data, watch.validation).compile()
     compiled = time.perf_counter()
@@ -188,7 +192,7 @@ def run(
         if watch.callback is not None:
             watch.callback(at + 1, {name: float(np.mean(value[0])) for name, value in info.items()}, state.params)
         if watch.keeper is not None and ((at + 1) % watch.keeper.every == 0 or at + 1 == epochs):
-            watch.keeper.save(state, at + 1, epochs)
+            watch.keeper.save(state, at + 1, of)
         if watch.patience is not None:
             since += 1
             if info["rmse"][0] < best:

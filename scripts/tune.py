@@ -73,13 +73,9 @@ def one_after_another(args: Tune, ratings: Ratings, folds: list[Split], table: p
     """Seconds of the same fits by `als.fit`, compilation apart."""
     seconds = 0.0
     for row in table.to_dict("records"):
-        user, item = jaxmf.priors.DEFAULT
-        bias = row["bias_reg"]
-        item = item.replace(bias_reg=bias, factor_reg=row["item_factor_reg"])
-        prior = jaxmf.priors.Priors(user.replace(bias_reg=bias), item)
+        settings = {"rank": int(row["rank"]), "prior": tune.priors(row), "epochs": args.epochs}
         for split in folds:
             watch = jaxmf.Watch(validation=ratings.take(split.test))
-            settings = {"rank": int(row["rank"]), "prior": prior, "epochs": args.epochs}
             key, train = jax.random.key(int(row["seed"])), ratings.take(split.train)
             seconds += jaxmf.als.fit(key, train, kernel=kernel, watch=watch, **settings).seconds
     return seconds
@@ -87,12 +83,10 @@ def one_after_another(args: Tune, ratings: Ratings, folds: list[Split], table: p
 
 def surprise_search(ratings: Ratings, folds: int) -> tuple[float, float]:
     """Seconds of Surprise's grid search on all cores, and its best RMSE."""
-    from surprise import SVD, Dataset, Reader
+    from surprise import SVD
     from surprise.model_selection import GridSearchCV
 
-    frame = pd.DataFrame({"user": ratings.user, "item": ratings.item, "rating": ratings.rating.astype(float)})
-    scale = (float(ratings.rating.min()), float(ratings.rating.max()))
-    data = Dataset.load_from_df(frame, Reader(rating_scale=scale))
+    data = jaxmf.surprise.dataset(ratings)
     start = time.perf_counter()
     search = GridSearchCV(SVD, SURPRISE, measures=["rmse"], cv=folds, n_jobs=-1)
     search.fit(data)

@@ -14,10 +14,11 @@ from jaxmf.evaluation import metrics
 
 if TYPE_CHECKING:
     from surprise import AlgoBase
+    from surprise.dataset import DatasetAutoFolds
 
     from jaxmf.baselines.surprise_kmf import KMF
 
-__all__ = ["KMF", "TUNED", "Score", "evaluate", "from_surprise", "svd"]
+__all__ = ["KMF", "TUNED", "Score", "dataset", "evaluate", "from_surprise", "svd"]
 
 TUNED = {"n_factors": 100, "n_epochs": 60, "lr_all": 0.01, "reg_all": 0.08, "init_std_dev": 0.05}
 """Settings of `SVD` that do best on MovieLens latest-small."""
@@ -40,6 +41,18 @@ def svd(*, tuned: bool = False, seed: int = 0) -> "AlgoBase":
     return _surprise().SVD(random_state=seed, **(TUNED if tuned else {}))
 
 
+def dataset(ratings: Ratings, *, scale: tuple[float, float] | None = None) -> "DatasetAutoFolds":
+    """The ratings as a `Dataset` of Surprise, rows as raw ids, on a scale that is their range unless it is given.
+
+    Raises:
+        ImportError: If scikit-surprise is not installed.
+    """
+    ends = scale or (float(np.min(ratings.rating)), float(np.max(ratings.rating)))
+    frame = pd.DataFrame({"user": ratings.user, "item": ratings.item, "rating": np.asarray(ratings.rating, float)})
+    surprise = _surprise()
+    return surprise.Dataset.load_from_df(frame, surprise.Reader(rating_scale=ends))
+
+
 def evaluate(algorithm: "AlgoBase", ratings: Ratings, split: Split) -> Score:
     """Fit any Surprise algorithm on a split's training part and measure it on the test part.
 
@@ -47,9 +60,7 @@ def evaluate(algorithm: "AlgoBase", ratings: Ratings, split: Split) -> Score:
     """
     train, test = ratings.take(split.train), ratings.take(split.test)
     scale = (float(np.min(ratings.rating)), float(np.max(ratings.rating)))
-    frame = pd.DataFrame({"user": train.user, "item": train.item, "rating": train.rating.astype(float)})
-    surprise = _surprise()
-    data = surprise.Dataset.load_from_df(frame, surprise.Reader(rating_scale=scale)).build_full_trainset()
+    data = dataset(train, scale=scale).build_full_trainset()
     start = time.perf_counter()
     algorithm.fit(data)
     seconds = time.perf_counter() - start

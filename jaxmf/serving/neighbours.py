@@ -32,9 +32,8 @@ def index_vectors(params: Params, kernel: Kernel) -> Vectors:
     It ranks as r̂ does for the linear and logistic kernels, and for the polynomial one where 1 + bᵤ + bᵢ + w·h ≥ 0. For
     the RBF kernel, whose biases stand outside it, distance alone says little; (1, exp(−γ‖w‖²)·w) and
     (bᵢ, 2γ(high − low)·exp(−γ‖h‖²)·h) rank as r̂ does to first order in γw·h. There ask for a few times as many items as
-    are wanted, and let `jaxmf.recommend.top_n` choose among these candidates. Rows that are reserved and not written
-    are NaN: leave them out of the index. An index that knows distances alone takes `by_distance` of
-    them.
+    are wanted, and let `jaxmf.recommend.top_n` choose among these candidates. An index that knows distances alone takes
+    `by_distance` of them. Rows that are reserved and not written are NaN: leave them out of the index.
 
     Raises:
         ValueError: If the kernel is none of the package's four.

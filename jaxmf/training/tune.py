@@ -28,7 +28,7 @@ from jaxmf.training.folds import gather
 from jaxmf.training.jobs import ALS, SGD, Trainer
 from jaxmf.training.loop import Watch
 
-__all__ = ["ALS", "SGD", "Halving", "Sweep", "best", "grid", "random", "summary", "sweep"]
+__all__ = ["ALS", "SGD", "Halving", "Sweep", "best", "grid", "priors", "random", "summary", "sweep"]
 
 PRIOR = ("bias_reg", "factor_reg", "power")
 MEASURED = ["configuration", "fold", "epoch", "rmse"]
@@ -148,8 +148,8 @@ def sweep(
         >>> len(found.frame), found.history.shape, sorted(best(found.frame))
         (8, (4, 2, 15), ['factor_reg', 'rank'])
     """
-    priors = _check(ratings, configurations, kernel, trainer, prior, epochs, halving, chunk)
-    data, todo = gather(ratings, folds, kernel), jobs.make(configurations, priors, len(folds))
+    of_each = _check(ratings, configurations, kernel, trainer, prior, epochs, halving, chunk)
+    data, todo = gather(ratings, folds, kernel), jobs.make(configurations, of_each, len(folds))
     start = time.perf_counter()
     settings = {"kernel": kernel, "trainer": trainer, "epochs": epochs, "chunk": chunk or _chunk()}
     program = jobs.compiled(data, todo, **settings)
@@ -200,6 +200,26 @@ def best(frame: pd.DataFrame, over: Sequence[str] = ("fold",)) -> dict[str, int 
         raise ValueError("every configuration diverged on some fold: raise `factor_reg`, or lower `learning_rate`")
     names = [name for name in frame if name not in (*MEASURED, *over)]
     return {name: frame[name].dtype.type(first[name]).item() for name in names}
+
+
+def priors(settings: Mapping[str, ScalarLike], prior: Prior | Priors = DEFAULT) -> Priors:
+    """A configuration's priors, for a `fit` with its settings; `prior` is what they leave out.
+
+    Raises:
+        ValueError: If a value is out of range.
+
+    Example:
+        >>> found = priors({"rank": 8, "bias_reg": 3.0, "item_factor_reg": 2.0})
+        >>> found.user.bias_reg, found.item.bias_reg, found.item.factor_reg
+        (3.0, 3.0, 2.0)
+    """
+
+    def side(name: str, one: Prior) -> Prior:
+        fields = {field: settings.get(field, getattr(one, field)) for field in PRIOR}
+        return one.replace(**{field: settings.get(f"{name}_{field}", value) for field, value in fields.items()})
+
+    default = both_sides(prior)
+    return check_prior(Priors(side("user", default.user), side("item", default.item)))
 
 
 def _tidy(
@@ -256,12 +276,4 @@ def _check(
     if chunk is not None and not chunk >= 1:
         raise ValueError(f"chunk must be 1 or more, got {chunk}: it is how many fits run side by side")
     loop.check(ratings, kernel, 1, epochs, Watch())
-    return [_priors(row, both_sides(prior)) for row in configurations.to_dict("records")]
-
-
-def _priors(settings: Mapping[str, ScalarLike], default: Priors) -> Priors:
-    def side(name: str, one: Prior) -> Prior:
-        fields = {field: settings.get(field, getattr(one, field)) for field in PRIOR}
-        return one.replace(**{field: settings.get(f"{name}_{field}", value) for field, value in fields.items()})
-
-    return check_prior(Priors(side("user", default.user), side("item", default.item)))
+    return [priors(row, prior) for row in configurations.to_dict("records")]

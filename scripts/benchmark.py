@@ -26,6 +26,7 @@ MEASUREMENTS = {
     "train": "train_to_rmse",
     "sgd_step": "sgd_step_by_users",
     "recommend": "recommend",
+    "keep": "keep",
     "threads": "threads",
 }
 """What is measured, and its name in the results."""
@@ -40,7 +41,10 @@ class Library(NamedTuple):
     measurements: tuple[str, ...]
 
 
-OURS = Library("jaxmf", "jaxmf_", tuple(MEASUREMENTS))
+OURS = (
+    Library("jaxmf", "jaxmf_", tuple(name for name in MEASUREMENTS if name != "keep")),
+    Library("jaxmf", "keeping", ("keep",)),
+)
 PEERS = (
     Library("cmfrec", "peers.cmfrec", ("fold_in_single", "fold_in_batch", "train")),
     Library("matrix-factorization", "peers.kernelmf", ("fold_in_single", "train")),
@@ -129,7 +133,7 @@ class Bench:
         return {entry: values for entry, values in results.items() if f"{measurement}: {entry}" not in self.unavailable}
 
     def _start(self, measurement: str) -> Iterable[Worker]:
-        for library in (OURS, *PEERS):
+        for library in (*OURS, *PEERS):
             if measurement not in library.measurements or library.distribution not in self.pythons:
                 continue
             say(f"{measurement}: setting up {library.distribution}")
@@ -155,7 +159,7 @@ def median(rounds: list[Any]) -> Any:  # noqa: ANN401 a number or several by nam
 def main(args: Benchmark) -> None:
     """Install, measure, report."""
     before = runs.machine() | {"load_before": round(os.getloadavg()[0], 2)}
-    pythons: dict[str, Path | str] = {OURS.distribution: sys.executable}
+    pythons: dict[str, Path | str] = {library.distribution: sys.executable for library in OURS}
     unavailable: dict[str, str] = {}
     versions = environment.versions(sys.executable, ["jaxmf", "jax", "jaxlib", "numpy"])
     if args.peers:

@@ -29,7 +29,7 @@ MANIFEST, ARRAYS = "manifest.json", "arrays"
 DATA = re.compile(r"data-[0-9a-f]{32}")
 COPY = "restore it from a copy, or save it anew"
 
-CHUNK = 2**24
+CHUNK = 2**22
 """Bytes a chunk of an array."""
 
 State = TypeVar("State")

@@ -1,0 +1,71 @@
+"""Saving and loading a large recommender."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxmf
+from benchmarks.jaxmf_ import fresh
+from benchmarks.task import Rounds, Score, Task
+from jaxmf.data.features import Sides
+from jaxmf.data.ratings import Ratings, Vocabulary
+from jaxmf.model import links
+from jaxmf.model.params import Params
+from jaxmf.model.priors import DEFAULT, both_sides
+from jaxmf.model.tables import Table
+from jaxmf.serving.frames import Columns
+from jaxmf.serving.models import Point
+
+
+def keep(task: Task) -> Rounds:
+    """Seconds of a save and of a load, each in a process of its own; the most memory of either by that of the rows."""
+
+    def turn() -> Score:
+        with tempfile.TemporaryDirectory() as folder:
+            saved, loaded = (fresh(one, task, Path(folder) / "kept") for one in (save, load))
+        seconds = {"save_seconds": saved["seconds"], "load_seconds": loaded["seconds"]}
+        peak = max(saved["peak_of_rows"], loaded["peak_of_rows"])
+        return {"seconds": sum(seconds.values()), **seconds, "peak_of_rows": peak}
+
+    return {"jaxmf": turn}
+
+
+def save(task: Task, path: Path) -> Score:
+    """Save the rows of 1,000,000 users and 50,000 items."""
+    before, rng = peak_of_start(task), np.random.default_rng(0)
+    sizes = (task.size(1_000_000), task.size(50_000))
+    users, items = (Table(np.zeros(n, np.float32), rng.standard_normal((n, task.rank), np.float32)) for n in sizes)
+    rows = Params(users, items, np.float32(3.5))
+    point = Point(rows, jaxmf.kernels.Linear(), both_sides(DEFAULT), links.init(Sides(), task.rank))
+    none = Ratings(*np.zeros((2, 0), np.int32), *np.zeros((2, 0), np.float32), *sizes)
+    ids = (Vocabulary(np.arange(size)) for size in sizes)
+    rec = jaxmf.Recommender(point, *ids, none, Columns(), (0.5, 5.0), frozen=sizes)
+    return cost(task, lambda: rec.save(path), before)
+
+
+def load(task: Task, path: Path) -> Score:
+    """Load them."""
+    before = peak_of_start(task)
+    return cost(task, lambda: jax.block_until_ready(jaxmf.Recommender.load(path).model.params), before)
+
+
+def peak_of_start(task: Task) -> float:
+    """GB of a process that has kept something small, so that all is imported and started."""
+
+    def small() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            jaxmf.checkpoint.save_state(Path(folder) / "small", jnp.ones(1))
+            jaxmf.checkpoint.load_state(Path(folder) / "small", jnp.zeros(1))
+
+    return task.timed(small)["peak_gb"]
+
+
+def cost(task: Task, call: Callable[[], object], before: float) -> Score:
+    """Seconds of a call, and the most memory so far, above that of the start, by the rows'."""
+    score = task.timed(call)
+    rows = 4 * (task.size(1_000_000) + task.size(50_000)) * (task.rank + 1) / 1e9
+    return {"seconds": score["seconds"], "peak_of_rows": (score["peak_gb"] - before) / rows}

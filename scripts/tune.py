@@ -4,6 +4,7 @@ import dataclasses
 import os
 import tempfile
 import time
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -13,6 +14,7 @@ from common import Run, run, say, show
 
 import jaxmf
 from jaxmf import tune
+from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.splits import Split
 from jaxmf.model.kernels import Kernel
@@ -46,6 +48,8 @@ class Tune(Run):
     """Random folds of cross-validation."""
     kernel: Literal["linear", "logistic", "polynomial", "rbf"] = "linear"
     """Kernel."""
+    features: Literal["none", "implicit"] = "none"
+    """What the prior's mean is made of: nothing, or which items a user rated and which users an item (SVD++)."""
     epochs: int = 10
     """Sweeps of each fit."""
     halving: bool = False
@@ -69,6 +73,17 @@ def configurations(args: Tune) -> pd.DataFrame:
     return table.merge(pd.DataFrame({"seed": args.seed + np.arange(args.seeds)}), how="cross")
 
 
+def search(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFrame, kernel: Kernel) -> tune.Sweep:
+    """All fits of a table."""
+    settings = {"epochs": args.epochs, "halving": tune.Halving(2, 3) if args.halving else None, "chunk": args.chunk}
+    return tune.sweep(ratings, folds, table, kernel=kernel, features=partial(features, args), **settings)
+
+
+def features(args: Tune, ratings: Ratings) -> Sides:
+    """Those of the ratings that are trained on."""
+    return jaxmf.features.implicit_sides(ratings) if args.features == "implicit" else Sides()
+
+
 def one_after_another(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFrame, kernel: Kernel) -> float:
     """Seconds of the same fits by `als.fit`, compilation apart."""
     seconds = 0.0
@@ -77,7 +92,8 @@ def one_after_another(args: Tune, ratings: Ratings, folds: list[Split], table: p
         for split in folds:
             watch = jaxmf.Watch(validation=ratings.take(split.test))
             key, train = jax.random.key(int(row["seed"])), ratings.take(split.train)
-            seconds += jaxmf.als.fit(key, train, kernel=kernel, watch=watch, **settings).seconds
+            fit = jaxmf.als.fit(key, train, kernel=kernel, features=features(args, train), watch=watch, **settings)
+            seconds += fit.seconds
     return seconds
 
 
@@ -106,7 +122,7 @@ def optuna_search(args: Tune, ratings: Ratings, folds: list[Split]) -> None:
         row = {name: [trial.suggest_float(name, *limits, log=True)] for name, limits in RANGES.items()}
         row["rank"] = [trial.suggest_int("rank", 4, 32, log=True)]
         kernel = jaxmf.kernels.for_range(*ends, kind)
-        found = tune.sweep(ratings, folds, tune.grid(row), kernel=kernel, epochs=args.epochs)
+        found = search(args, ratings, folds, tune.grid(row), kernel)
         return float(found.frame.rmse.mean(skipna=False))
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -157,9 +173,8 @@ def main(args: Tune) -> None:
         return
     table = configurations(args)
     kernel = jaxmf.kernels.for_range(float(ratings.rating.min()), float(ratings.rating.max()), args.kernel)
-    halving = tune.Halving(2, 3) if args.halving else None
     start = time.perf_counter()
-    found = tune.sweep(ratings, folds, table, kernel=kernel, epochs=args.epochs, halving=halving, chunk=args.chunk)
+    found = search(args, ratings, folds, table, kernel)
     seconds = time.perf_counter() - start
     result = report(args, found, len(table)) | {"seconds": seconds}
     say(f"\n{len(found.frame)} fits in {seconds:.1f} s, of which {found.compile_seconds:.1f} s compilation")

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from jaxmf.data import splits
+from jaxmf.data.features import Sides, implicit_sides, multi_hot
 from jaxmf.model import objective
 from jaxmf.model.kernels import Linear, Logistic
 from jaxmf.model.priors import DEFAULT, Prior, Priors
@@ -50,28 +51,58 @@ def test_every_fit_is_that_of_als(ratings, folds, kernel, chunk):
     np.testing.assert_array_equal(last, found.history[..., -1].ravel())
 
 
-def test_sgd_fits_learning_rates(ratings, folds):
+@pytest.mark.parametrize("features", [lambda _: Sides(), implicit_sides], ids=["none", "implicit"])
+def test_sgd_fits_learning_rates(ratings, folds, features):
     split = folds[0]
     weight = np.zeros(len(ratings), np.float32)
     weight[split.train] = 1
     configurations = tune.grid({"rank": [4], "learning_rate": [0.01, 0.05]})
     trainer = SGD(batch_size=64)
-    found = tune.sweep(ratings, [split], configurations, kernel=Linear(), trainer=trainer, epochs=EPOCHS)
+    settings = {"kernel": Linear(), "epochs": EPOCHS}
+    found = tune.sweep(ratings, [split], configurations, trainer=trainer, features=features, **settings)
     for number, rate in enumerate([0.01, 0.05]):
         optimizer = sgd.default_optimizer(EPOCHS, len(ratings), 64, learning_rate=rate)
+        train = ratings.replace(weight=weight)
         fit = sgd.fit(
-            jax.random.key(0),
-            ratings.replace(weight=weight),
-            kernel=Linear(),
-            rank=4,
-            epochs=EPOCHS,
-            batch_size=64,
-            optimizer=optimizer,
+            jax.random.key(0), train, rank=4, features=features(train), batch_size=64, optimizer=optimizer, **settings
         )
         held = ratings.take(split.test)
         low, high = ratings.rating[split.train].min(), ratings.rating[split.train].max()
         expected = objective.rmse(fit.params, Linear(), held, float(low), float(high))
         assert found.history[number, 0, -1] == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [Linear(), Logistic(0.5, 5.0)])
+def test_a_fit_with_features_is_that_of_als(ratings, folds, kernel):
+    """Each fold's implicit feedback is of its training ratings alone."""
+    configurations = pd.DataFrame({"rank": [3, 8], "user_link_reg": [2.0, 20.0]})
+    settings = {"kernel": kernel, "features": implicit_sides, "epochs": EPOCHS}
+    found = tune.sweep(ratings, folds, configurations, **settings)
+    for number, one in configurations.iterrows():
+        for fold, split in enumerate(folds):
+            train = ratings.take(split.train)
+            fit = als.fit(
+                jax.random.key(0),
+                train,
+                kernel=kernel,
+                rank=int(one["rank"]),
+                prior=tune.priors({"user_link_reg": one.user_link_reg}),
+                features=implicit_sides(train),
+                epochs=EPOCHS,
+                watch=Watch(validation=ratings.take(split.test)),
+            )
+            np.testing.assert_allclose(found.history[number, fold], fit.history["rmse"], rtol=2e-4)
+    without = tune.sweep(ratings, folds, configurations[["rank"]], kernel=kernel, epochs=EPOCHS)
+    assert np.abs(found.history - without.history).max() > 1e-3
+
+
+def test_features_are_a_row_each_and_as_many_in_every_fold(ratings, folds):
+    one, settings = tune.grid({"rank": [4]}), {"kernel": Linear(), "epochs": 1}
+    genres = multi_hot([["Drama"]] * (ratings.n_items - 1))[0]
+    with pytest.raises(ValueError, match=f"the item features have {ratings.n_items - 1} rows"):
+        tune.sweep(ratings, folds, one, features=lambda _: Sides(item=genres), **settings)
+    with pytest.raises(ValueError, match="the features of two folds differ in number"):
+        tune.sweep(ratings, folds, one, features=lambda train: implicit_sides(train.take(train.weight > 0)), **settings)
 
 
 def test_folds_of_different_sizes_share_a_program(ratings):

@@ -66,7 +66,7 @@ def implicit(ratings: Ratings) -> Features:
     """Users' implicit feedback: 1/√n at each of the n items that a user rated, whatever the rating.
 
     With it in the prior's mean the model is SVD++ (Koren 2008). For items (the users who rated it, "flipped") pass
-    `ratings.transpose()`.
+    `ratings.transpose()`. A rating of weight 0 does not count, and its feature is 0.
 
     Example:
         >>> ratings = Ratings(np.array([0, 0]), np.array([1, 2]), np.array([4.0, 2.0]), np.ones(2), 3, 5)
@@ -74,10 +74,10 @@ def implicit(ratings: Ratings) -> Features:
         >>> features.n_rows, features.n_features, f"{features.by_row[0].rating.max():.3f}"
         (3, 5, '0.707')
     """
-    ratings = ratings.take(np.asarray(ratings.weight) > 0)
-    count = np.bincount(ratings.user, minlength=ratings.n_users)
-    value = 1 / np.sqrt(np.maximum(count, 1))[np.asarray(ratings.user)]
-    return sparse(ratings.user, ratings.item, value.astype(np.float32), ratings.n_users, ratings.n_items)
+    counts = np.asarray(ratings.weight) > 0
+    n = np.bincount(ratings.user, counts, minlength=ratings.n_users)
+    value = np.where(counts, 1 / np.sqrt(np.maximum(n, 1))[np.asarray(ratings.user)], 0)
+    return sparse(ratings.user, ratings.item, value, ratings.n_users, ratings.n_items)
 
 
 def implicit_sides(ratings: Ratings) -> Sides:

@@ -1,6 +1,6 @@
 """All folds as one: the same ratings under other weights, 0 where a rating is held out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar, no_type_check
 
 import jax
@@ -8,6 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Float, Int
 
+from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.data.splits import Split
 from jaxmf.model.kernels import Kernel
@@ -33,6 +34,7 @@ class Fold(struct.PyTreeNode):
         offset: The kernel's offset at the training ratings' mean.
         low: The smallest training rating.
         high: The largest.
+        features: What is known of the rows.
     """
 
     weight: Float[AnyArray, " n"]
@@ -42,6 +44,7 @@ class Fold(struct.PyTreeNode):
     offset: Float[AnyArray, ""]
     low: Float[AnyArray, ""]
     high: Float[AnyArray, ""]
+    features: Sides
 
 
 class Data(NamedTuple):
@@ -56,14 +59,14 @@ class Data(NamedTuple):
         every = self.histories
         pairs = zip(every.blocks, one.blocks, strict=True)
         blocks = tuple(stack.replace(weight=weight) for stack, weight in pairs)
-        return Histories(every.ratings.replace(weight=one.weight), one.n, blocks, every.features), one
+        return Histories(every.ratings.replace(weight=one.weight), one.n, blocks, one.features), one
 
 
-def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel) -> Data:
-    """Ratings and folds on the host as what the program takes.
+def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel, features: Callable[[Ratings], Sides]) -> Data:
+    """Ratings and folds on the host as what the program takes; `features` gives those of a fold's ratings.
 
     Raises:
-        ValueError: If there is no fold, or one trains on nothing or holds nothing out.
+        ValueError: If there is no fold, one trains on nothing or holds nothing out, or the features don't fit.
     """
     if not len(folds):
         raise ValueError("no fold: give one split or more, from `splits.k_fold` or `splits.hold_out`")
@@ -74,20 +77,30 @@ def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel) -> Data:
                     f"fold {at} {name} no rating with a weight above 0: give it some, or fewer folds (`splits.k_fold`)"
                 )
     held = max(len(split.test) for split in folds)
-    return Data(als.histories(ratings, pages=PAGES), stacked([_fold(ratings, split, kernel, held) for split in folds]))
+    each = [_fold(ratings, split, kernel, held, features) for split in folds]
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(fold.features)] for fold in each]
+    if any(of_fold != shapes[0] for of_fold in shapes):
+        raise ValueError(
+            "the features of two folds differ in number, and one program serves all folds: give every rating one, 0 "
+            "where its weight is 0, as `features.implicit` does"
+        )
+    return Data(als.histories(ratings, pages=PAGES), stacked(each))
 
 
-def _fold(ratings: Ratings, split: Split, kernel: Kernel, n_held: int) -> Fold:
+def _fold(ratings: Ratings, split: Split, kernel: Kernel, n_held: int, features: Callable[[Ratings], Sides]) -> Fold:
     weight = np.zeros(len(ratings), np.float32)
     weight[split.train] = np.asarray(ratings.weight)[split.train]
     held = ratings.take(np.resize(split.test, n_held))
     held = held.replace(weight=np.where(np.arange(n_held) < len(split.test), held.weight, np.float32(0)))
     rating = np.asarray(ratings.rating)
     seen = rating[weight > 0]
-    every = als.histories(ratings.replace(weight=weight), pages=PAGES)
+    train = ratings.replace(weight=weight)
+    sides = features(train)
+    check_rows(sides, ratings.n_users, ratings.n_items)
+    every = als.histories(train, pages=PAGES)
     pages = tuple(stack.weight for stack in every.blocks)
     offset = kernel.offset(float(np.average(rating, weights=weight)))
-    return Fold(weight, held, every.n, pages, *np.array([offset, seen.min(), seen.max()], np.float32))
+    return Fold(weight, held, every.n, pages, *np.array([offset, seen.min(), seen.max()], np.float32), sides)
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:

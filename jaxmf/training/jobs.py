@@ -13,7 +13,6 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxmf.data.features import Sides
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, objective, params
 from jaxmf.model.kernels import Kernel
@@ -107,7 +106,7 @@ class ALS:
         def epoch(state: als.State, kernel: Kernel) -> als.State:
             return als.step(state, data, kernel=kernel, prior=job.priors, **dataclasses.asdict(self))[0]
 
-        return als.State(start, links.init(Sides(), start.user.rank)), epoch
+        return als.State(start, links.init(data.features, start.user.rank)), epoch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +125,11 @@ class SGD:
         optimizer = sgd.default_optimizer(epochs, n, batch_size, learning_rate=job.learning_rate)
 
         def epoch(state: sgd.State, kernel: Kernel) -> sgd.State:
-            of_fold = (data.ratings, data.n, job.priors, Sides())
+            of_fold = (data.ratings, data.n, job.priors, data.features)
             return sgd.epoch(state, of_fold, kernel=kernel, batch_size=batch_size, optimizer=optimizer)[0]
 
-        return sgd.start(jax.random.key(job.seed), draw, data.n, optimizer=optimizer), epoch
+        start = sgd.start(jax.random.key(job.seed), draw, data.n, optimizer=optimizer, features=data.features)
+        return start, epoch
 
 
 def make(configurations: pd.DataFrame, priors: Sequence[Priors], folds: int) -> tuple[Group, ...]:

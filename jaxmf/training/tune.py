@@ -10,7 +10,7 @@ anything else touches JAX.
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, ScalarLike
 
+from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.splits import Split
 from jaxmf.model.kernels import Kernel
@@ -30,7 +31,7 @@ from jaxmf.training.loop import Watch
 
 __all__ = ["ALS", "SGD", "Halving", "Sweep", "best", "grid", "priors", "random", "summary", "sweep"]
 
-PRIOR = ("bias_reg", "factor_reg", "power")
+PRIOR = ("bias_reg", "factor_reg", "power", "link_reg")
 MEASURED = ["configuration", "fold", "epoch", "rmse"]
 
 
@@ -112,6 +113,7 @@ def sweep(
     kernel: Kernel,
     trainer: Trainer = ALS(),
     prior: Prior | Priors = DEFAULT,
+    features: Callable[[Ratings], Sides] = lambda _: Sides(),
     epochs: int = 15,
     halving: Halving | None = None,
     chunk: int | None = None,
@@ -125,11 +127,13 @@ def sweep(
         ratings: All ratings, on the host.
         folds: Positions to train on and to test on, a fold each.
         configurations: A row each (see `grid` and `random`). The columns: `rank` (else 32), `seed` (else 0), a prior's
-            `bias_reg`, `factor_reg` and `power`, of one side where they begin with `user_` or `item_`, and for SGD
-            `learning_rate`.
+            `bias_reg`, `factor_reg`, `power` and `link_reg`, of one side where they begin with `user_` or `item_`, and
+            for SGD `learning_rate`.
         kernel: The kernel.
         trainer: `ALS(…)` or `SGD(…)`, with the settings that all fits share.
         prior: What the columns leave out.
+        features: Features of a fold's ratings, of which those held out have weight 0: `features.implicit_sides`, or for
+            a table that no fold changes `lambda _: sides`.
         epochs: Sweeps or passes of each fit.
         halving: Fit on with the best of each rung alone, by the same program. No fit's state is kept: a rung starts
             anew.
@@ -149,7 +153,7 @@ def sweep(
         (8, (4, 2, 15), ['factor_reg', 'rank'])
     """
     of_each = _check(ratings, configurations, kernel, trainer, prior, epochs, halving, chunk)
-    data, todo = gather(ratings, folds, kernel), jobs.make(configurations, of_each, len(folds))
+    data, todo = gather(ratings, folds, kernel, features), jobs.make(configurations, of_each, len(folds))
     start = time.perf_counter()
     settings = {"kernel": kernel, "trainer": trainer, "epochs": epochs, "chunk": chunk or _chunk()}
     program = jobs.compiled(data, todo, **settings)

@@ -100,7 +100,8 @@ def _fold(ratings: Ratings, split: Split, kernel: Kernel, n_held: int, features:
     every = als.histories(train, pages=PAGES)
     pages = tuple(stack.weight for stack in every.blocks)
     offset = kernel.offset(float(np.average(rating, weights=weight)))
-    return Fold(weight, held, every.n, pages, *np.array([offset, seen.min(), seen.max()], np.float32), sides)
+    offset, low, high = np.array([offset, seen.min(), seen.max()], np.float32)
+    return Fold(weight, held, every.n, pages, offset, low, high, sides)
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:

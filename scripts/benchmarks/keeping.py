@@ -37,13 +37,23 @@ def keep(task: Task) -> Rounds:
 def save(task: Task, path: Path) -> Score:
     """Save the rows of 1,000,000 users and 50,000 items."""
     before, rng = peak_of_start(task), np.random.default_rng(0)
-    sizes = (task.size(1_000_000), task.size(50_000))
-    users, items = (Table(np.zeros(n, np.float32), rng.standard_normal((n, task.rank), np.float32)) for n in sizes)
-    rows = Params(users, items, np.float32(3.5))
-    point = Point(rows, jaxmf.kernels.Linear(), both_sides(DEFAULT), links.init(Sides(), task.rank))
-    none = Ratings(*np.zeros((2, 0), np.int32), *np.zeros((2, 0), np.float32), *sizes)
-    ids = (Vocabulary(np.arange(size)) for size in sizes)
-    rec = jaxmf.Recommender(point, *ids, none, Columns(), (0.5, 5.0), frozen=sizes)
+    n_users, n_items = task.size(1_000_000), task.size(50_000)
+
+    def table(size: int) -> Table:
+        return Table(np.zeros(size, np.float32), rng.standard_normal((size, task.rank), np.float32))
+
+    rows = Params(table(n_users), table(n_items), np.float32(3.5))
+    model = Point(rows, jaxmf.kernels.Linear(), both_sides(DEFAULT), links.init(Sides(), task.rank))
+    none, number = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    rec = jaxmf.Recommender(
+        model,
+        users=Vocabulary(np.arange(n_users)),
+        items=Vocabulary(np.arange(n_items)),
+        ratings=Ratings(none, none, number, number, n_users, n_items),
+        columns=Columns(),
+        scale=(0.5, 5.0),
+        frozen=(n_users, n_items),
+    )
     return cost(task, lambda: rec.save(path), before)
 
 

@@ -1,4 +1,4 @@
-"""The results page's tables, every number over several seeds: `python scripts/results.py --seeds 3`."""
+"""The results page's tables, ours over several seeds: `python scripts/results.py --seeds 3`."""
 
 import dataclasses
 import json
@@ -6,9 +6,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,20 +17,82 @@ from common import run, say
 from runs import RESULT, SETTINGS
 
 SCRIPTS = Path(__file__).parent
-
-RATINGS = {
-    "SGD": "--method sgd",
-    "ALS": "--method als",
-    "ALS, implicit features": "--method als --features implicit",
-    "Gibbs": "--method gibbs --epochs 200",
-    "Gibbs, implicit features": "--method gibbs --epochs 300 --features implicit",
-}
-NEW_USERS = {
-    "ALS": "--method als",
-    "Gibbs, implicit features": "--method gibbs --features implicit",
-}
+OTHERS = SCRIPTS / "others.csv"
+"""What other libraries reach, measured once: best settings of 3 to 15 tries, one seed."""
+DIGITS = {"RMSE": ".4f", "MAE": ".4f"}
+"""How numbers are written; else with three figures."""
 
 Row = dict[str, float]
+
+
+class Table(NamedTuple):
+    """Runs of ours, by name, and what is read off each: one row or several, by the end of their names."""
+
+    script: str
+    settings: dict[str, str]
+    rows: Callable[[dict[str, Any]], dict[str, Row]]
+    repeated: bool = True
+    """Whether every seed is run."""
+
+
+def accuracy(result: dict[str, Any]) -> dict[str, Row]:
+    """What `train.py` measured."""
+    seconds = float(np.median([fold["fit_seconds"] for fold in result["folds"]]))
+    return {"": {"RMSE": result["rmse"], "MAE": result["mae"], "seconds a fit": seconds}}
+
+
+def online(result: dict[str, Any]) -> dict[str, Row]:
+    """What `fold_in_timing.py` measured."""
+    rmse, one, many = result["rmse"], result["latency_ms"]["single_p50"], result["batch_us_per_user"]
+    return {
+        ", folded in": {"RMSE": rmse["fold_in"], "one user, ms": one, "many at once, µs a user": many},
+        ", full retrain": {"RMSE": rmse["full_retrain"]},
+    }
+
+
+def searched(result: dict[str, Any]) -> dict[str, Row]:
+    """What `tune.py` took."""
+    fits = result["configurations"] * result["folds"]
+    names = {
+        "as one program, compilation included": "seconds",
+        "one after another, compilation not counted": "seconds_sequential",
+        "of SVD by Surprise's GridSearchCV": "surprise_seconds",
+    }
+    return {f", {fits} fits {name}": {"seconds": result[field]} for name, field in names.items()}
+
+
+TABLES = {
+    "ratings": Table(
+        "train.py",
+        {
+            "SGD, logistic kernel, rank 32": "--method sgd",
+            "ALS, logistic kernel, rank 32": "--method als",
+            "ALS, implicit features of both sides": "--method als --features implicit",
+            "Gibbs, rank 10, 200 sweeps": "--method gibbs --epochs 200",
+            "Gibbs, implicit features of both sides, 300 sweeps": "--method gibbs --epochs 300 --features implicit",
+        },
+        accuracy,
+    ),
+    "new_users": Table(
+        "fold_in_timing.py",
+        {
+            "ALS, logistic kernel, rank 64": "--method als",
+            "Gibbs, implicit features, 80 draws": "--method gibbs --features implicit",
+        },
+        online,
+    ),
+    "ml_100k": Table(
+        "train.py",
+        {
+            "ALS, linear kernel, rank 64, u1 … u5": "--official --method als --kernel linear --rank 64",
+            "Gibbs, implicit features of both sides, 250 sweeps, u1 … u5": (
+                "--official --method gibbs --epochs 250 --features implicit"
+            ),
+        },
+        accuracy,
+    ),
+    "search": Table("tune.py", {"ALS": "--grid 64 --folds 5 --compare"}, searched, repeated=False),
+}
 
 
 @dataclasses.dataclass
@@ -38,79 +101,104 @@ class Results:
 
     seeds: int = 3
     """Seeds of training: 0, 1, …"""
-    only: Literal["ratings", "new_users"] | None = None
-    """One table alone: held-out ratings of known users, or new users."""
+    only: Literal["ratings", "new_users", "ml_100k", "search"] | None = None
+    """One table alone: held-out ratings of known users, new users, MovieLens 100K, or the time of a search."""
+    movielens_100k: Path | None = None
+    """Folder of MovieLens 100K, which its table needs."""
     options: str = ""
     """Options for every run, such as `--folds 2 --data ratings.csv`."""
     out: Path = Path("results/results")
-    """Folder for the runs and for `results.md`; a run that is there already is not repeated."""
+    """Folder for the runs; a run that is there already is not repeated."""
+    page: Path | None = None
+    """A page with a pair of comments `<!-- NAME: begin -->` and `end` for each table, which is put between them; else
+    `results.md` in the folder."""
 
     def __post_init__(self) -> None:
         if not self.seeds >= 1:
-            raise ValueError(f"--seeds must be 1 or more, got {self.seeds}")
+            raise ValueError(f"--seeds must be 1 or more, got {self.seeds}: it is how often each setting is run")
+        if self.only == "ml_100k" and self.movielens_100k is None:
+            raise ValueError("the table ml_100k needs the data: give the folder with --movielens-100k")
 
 
-def accuracy(result: dict[str, Any]) -> Row:
-    """What `train.py` measured."""
-    seconds = float(np.median([fold["fit_seconds"] for fold in result["folds"]]))
-    return {"RMSE": result["rmse"], "MAE": result["mae"], "seconds a fit": seconds}
-
-
-def online(result: dict[str, Any]) -> Row:
-    """What `fold_in_timing.py` measured."""
-    rmse = result["rmse"]
-    return {
-        "RMSE, folded in": rmse["fold_in"],
-        "RMSE, full retrain": rmse["full_retrain"],
-        "one user, ms": result["latency_ms"]["single_p50"],
-    }
-
-
-def measured(folder: Path, script: str, options: str) -> dict[str, Any]:
-    """The result of a run, which is run if it isn't there, and again where it was interrupted."""
-    if not (folder / RESULT).exists():
-        if (folder / SETTINGS).exists():
+def measured(folder: Path, script: str, options: list[str]) -> dict[str, Any]:
+    """The result of a run, which is run if it isn't there, was interrupted, or had other options."""
+    kept = json.loads((folder / SETTINGS).read_text())["argv"] if (folder / SETTINGS).exists() else None
+    asked = [*options, "--run", str(folder)]
+    if kept != asked or not (folder / RESULT).exists():
+        if kept is not None:
             shutil.rmtree(folder)
-        command = [sys.executable, SCRIPTS / script, *shlex.split(options), "--run", folder]
-        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+        done = subprocess.run([sys.executable, SCRIPTS / script, *asked], check=False, stdout=subprocess.DEVNULL)
         if done.returncode:
-            raise ValueError(f"{script} {options} failed (status {done.returncode}): its message is above")
+            raise ValueError(f"{script} {shlex.join(options)} failed (status {done.returncode}): its message is above")
     return json.loads((folder / RESULT).read_text())
 
 
-def table(args: Results, script: str, settings: dict[str, str], row: Callable[[dict[str, Any]], Row]) -> str:
-    """A Markdown table, mean ± standard deviation over the seeds, and the commands under it."""
-    rows, commands = [], []
-    for name, of_setting in settings.items():
-        options = shlex.join(shlex.split(f"{of_setting} {args.options}"))
-        commands.append(f"python scripts/{script} {options} --split-seed 0 --seed 0".replace("  ", " "))
+def table(args: Results, name: str) -> str:
+    """A Markdown table, others' rows and then ours, mean ± standard deviation over the seeds; and our commands."""
+    of, commands, ours = TABLES[name], [], []
+    seeds = range(args.seeds if of.repeated else 1)
+    data = "" if name != "ml_100k" else f"--data {shlex.quote(str(args.movielens_100k))}"
+    for at, (system, setting) in enumerate(of.settings.items()):
+        options = [*shlex.split(f"{setting} {data} {args.options}"), "--split-seed", "0", "--seed"]
         found = []
-        for seed in range(args.seeds):
-            say(f"{name}, seed {seed}")
-            folder = args.out / f"{Path(script).stem}-{name.replace(', ', '-').replace(' ', '_')}-{seed}"
-            found.append(row(measured(folder, script, f"{options} --split-seed 0 --seed {seed}")))
-        frame = pd.DataFrame(found)
-        cells = {column: f"{values.mean():.4f} ± {values.std():.4f}" for column, values in frame.items()}
-        rows.append({"": name, **cells})
-    text = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
-    return f"{text}\n\n```shell\n" + "\n".join(commands) + "\n```\n"
+        for seed in seeds:
+            say(f"{system}, seed {seed}")
+            result = measured(args.out / f"{name}-{at}-{seed}", of.script, [*options, str(seed)])
+            found.append(of.rows(result))
+        ours += [{"system": f"**jaxmf**, {system}{end}", **cells([one[end] for one in found])} for end in found[0]]
+        shown = shlex.join(shlex.split(f"{setting} {'--data FOLDER' * bool(data)} {args.options}"))
+        commands.append(f"python scripts/{of.script} {shown} --split-seed 0 --seed {'$seed' if len(seeds) > 1 else 0}")
+    text = pd.DataFrame(others(name) + ours).fillna("").to_markdown(index=False, disable_numparse=True)
+    lines = "\n".join(commands)
+    if len(seeds) > 1:
+        lines = f"for seed in {' '.join(map(str, seeds))}; do\n{textwrap.indent(lines, '  ')}\ndone"
+    return f"{text}\n\n```shell\n{lines}\n```\n"
+
+
+def others(name: str) -> list[dict[str, str]]:
+    """Others' rows of a table."""
+    rows = [row for row in pd.read_csv(OTHERS).to_dict(orient="records") if row.pop("table") == name]
+    return [{"system": str(row.pop("system")), **cells([row])} for row in rows]
+
+
+def cells(rows: Sequence[Mapping[Any, float]]) -> dict[str, str]:
+    """A row's texts, of its numbers over the seeds; none for what was not measured."""
+    frame = pd.DataFrame(rows).dropna(axis=1)
+    texts = {}
+    for name in map(str, frame):
+        digits, values = DIGITS.get(name, ".3g"), frame[name]
+        deviation = f" ± {values.std():{digits}}" if name in DIGITS and len(values) > 1 else ""
+        texts[name] = f"{values.mean():{digits}}{deviation}"
+    return texts
+
+
+def put(page: str, name: str, text: str) -> str:
+    """The page with the text between the comments that bear its name.
+
+    Raises:
+        ValueError: If the page has no such pair.
+    """
+    begin, end = (f"<!-- {name}: {what} -->" for what in ("begin", "end"))
+    before, found, rest = page.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise ValueError(f"the page has no {begin} … {end}: write the two lines where the table {name} shall stand")
+    return f"{before}{begin}\n{text}{end}{after}"
 
 
 def main(args: Results) -> None:
     """Write the tables asked for."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    tables = {
-        "ratings": ("Held-out ratings", "train.py", RATINGS, accuracy),
-        "new_users": ("New users", "fold_in_timing.py", NEW_USERS, online),
-    }
-    chosen = [args.only] if args.only else list(tables)
-    parts = []
+    chosen = [args.only] if args.only else [name for name in TABLES if name != "ml_100k" or args.movielens_100k]
+    page = args.page or args.out / "results.md"
+    text = (
+        page.read_text() if args.page else "".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in chosen)
+    )
     for name in chosen:
-        title, script, settings, row = tables[name]
-        parts.append(f"## {title}\n\nMean ± standard deviation over {args.seeds} seeds of training.\n\n")
-        parts.append(table(args, script, settings, row) + "\n")
-    page = args.out / "results.md"
-    page.write_text("".join(parts))
+        put(text, name, "")  # refused before hours of runs
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in chosen:
+        text = put(text, name, table(args, name))
+        page.write_text(text)
     say(f"{page}")
 
 

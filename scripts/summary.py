@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from common import run, say
 
@@ -15,11 +16,24 @@ class Summary:
     """Folder with train.json, compare.json and fold_in.json."""
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The numbers that a script left with `--json`.
+
+    Raises:
+        ValueError: If they are not there.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(
+            f"{path} can't be read ({reason}): `make train` writes it; name the folder that it wrote to with --results"
+        ) from None
+
+
 def main(args: Summary) -> None:
     """Print it."""
-    train, compare, fold_in = (
-        json.loads((args.results / f"{name}.json").read_text()) for name in ("train", "compare", "fold_in")
-    )
+    train, compare, fold_in = (read(args.results / f"{name}.json") for name in ("train", "compare", "fold_in"))
     surprise = compare["systems"]["Surprise SVD, tuned"]
     als, rmse = compare["systems"]["jaxmf ALS"], fold_in["rmse"]
     milliseconds = fold_in["latency_ms"]["single_p50"]

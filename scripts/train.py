@@ -1,6 +1,7 @@
 """Train a model and measure it: `python scripts/train.py --method sgd --folds 5`."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from common import Run, run, say, show
 import jaxmf
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel
+from jaxmf.model.params import Params
 
 
 @dataclasses.dataclass
@@ -67,10 +69,11 @@ def fit(
     settings = {} if args.epochs is None else {"sweeps" if args.method == "gibbs" else "epochs": args.epochs}
     features = jaxmf.features.implicit_sides(train) if args.features == "implicit" else jaxmf.features.Sides()
     looks = args.method == "gibbs" or args.pictures
+    epochs: list[int] = []
     watch = jaxmf.Watch(
         validation=test if looks else None,
         progress=args.progress,
-        callback=None if args.run is None else lambda epoch, numbers, _: args.log_epoch(epoch, numbers, fold=fold),
+        callback=follow(args, fold, epochs),
         keeper=keeper(args, fold),
     )
     if args.method == "gibbs":
@@ -80,19 +83,36 @@ def fit(
         settings |= {"kernel": kernel, "likelihood": likelihood, "rank": args.rank}
         result = jaxmf.gibbs.fit(key, train, features=features, watch=watch, **settings)
         measures = {} if args.likelihood is None else {"log_likelihood": likelihood_of(result, kernel, levels, test)}
-        log = jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds)
-        return result.predicted, log, measures
+        return result.predicted, log_of(result, epochs), measures
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
     result = trainer.fit(key, train, kernel=kernel, rank=args.rank, features=features, watch=watch, **settings)
     predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
-    return np.asarray(predicted), jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds), {}
+    return np.asarray(predicted), log_of(result, epochs), {}
+
+
+def follow(args: Train, fold: int, epochs: list[int]) -> Callable[[int, dict[str, float], Params], None] | None:
+    """What notes a fold's epochs, the first of which is not 1 where a kept state is gone on from; else nothing."""
+    if args.run is None and args.keep is None:
+        return None
+
+    def look(epoch: int, numbers: dict[str, float], _: Params) -> None:
+        epochs.append(epoch)
+        args.log_epoch(epoch, numbers, fold=fold)
+
+    return look
+
+
+def log_of(result: jaxmf.loop.Fit | jaxmf.gibbs.GibbsFit, epochs: list[int]) -> jaxmf.loop.Log:
+    """A fit's log, with the epochs that its history is of where they were noted."""
+    history = result.history | ({"epoch": np.array(epochs)} if epochs else {})
+    return jaxmf.loop.Log(history, result.seconds, result.compile_seconds)
 
 
 def keeper(args: Train, fold: int) -> jaxmf.checkpoint.Keeper | None:
     """What keeps a fold's state, if it is to be kept, and refuses that of other options."""
     if args.keep is None:
         return None
-    settings = {name: str(value) for name, value in dataclasses.asdict(args).items() if name not in runs.PLACES}
+    settings = {name: str(value) for name, value in dataclasses.asdict(args).items() if name not in runs.INCIDENTAL}
     return jaxmf.checkpoint.Keeper(args.keep / f"fold-{fold}", args.every, settings)
 
 
@@ -141,7 +161,7 @@ def main(args: Train) -> None:
     ) as axes:
         for at, curve in enumerate(curves):
             values = curve.get("rmse", [])
-            axes.plot(np.arange(1, len(values) + 1), values, label=f"fold {at + 1}")
+            axes.plot(curve.get("epoch", np.arange(1, len(values) + 1)), values, label=f"fold {at + 1}")
     args.save(
         {
             "data": {"ratings": len(ratings), "users": ratings.n_users, "items": ratings.n_items},

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import report
 import runs
+import summary
 import train
+from matplotlib.axes import Axes
 
 TIMES = {"seconds", "fit_seconds", "compile_seconds"}
 
@@ -133,11 +135,101 @@ def test_a_run_has_a_folder_of_its_own(tmp_path, name):
     assert (tmp_path / "folder" / "a.txt").read_text() == "mine"
 
 
-def test_a_run_that_measured_nothing_does_not_keep_its_folder(tmp_path, csv):
+@pytest.mark.parametrize("more", [[], ["--tensorboard"]])
+def test_a_run_that_measured_nothing_does_not_keep_its_folder(tmp_path, csv, more):
+    if more:
+        pytest.importorskip("tensorboardX")
     with pytest.raises(SystemExit, match="no column 'timestamp'"):
-        start(train, train.Train, "--data", csv, "--run", tmp_path)
+        start(train, train.Train, "--data", csv, "--run", tmp_path, *more)
+    assert list(tmp_path.iterdir()) == []
     common.Run(run=tmp_path).save({})
     assert runs.read(tmp_path).result == {}
+
+
+def stopped_after_an_epoch(args: common.Run) -> None:
+    args.log_epoch(1, {"loss": 0.5}, fold=1)
+    raise ValueError("stopped")
+
+
+def test_a_run_that_has_measured_something_keeps_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "main", stopped_after_an_epoch)
+    with pytest.raises(SystemExit, match="stopped"):
+        start(train, train.Train, "--run", tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {"settings.json", "metrics.jsonl"}
+
+
+def test_a_run_that_has_logged_nothing_yet_has_its_folder(tmp_path, monkeypatch):
+    """Also where the other looked before its settings were there: only one can create the file."""
+    first = common.Run(run=tmp_path / "run")
+    with first.begun():
+        before = (first.run / "settings.json").read_text()
+        with pytest.raises(ValueError, match="holds something already"), common.Run(run=first.run).begun():
+            pass
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "iterdir", lambda _: iter(()))
+            with pytest.raises(ValueError, match=r"holds something already: .* or delete it"):
+                _ = common.Run(run=first.run).folder
+        assert (first.run / "settings.json").read_text() == before
+        first.save({"rmse": 1.0})
+    assert runs.read(first.run).result == {"rmse": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--json", "."], r"--json \. can't be written \(.*\): --json takes a file"),
+        (["--json", "file/a.json"], r"--json file.a\.json can't be written \(.*\)"),
+        (["--plots", "file"], r"--plots file can't be written \(.*\): .* --plots a folder, where you may write"),
+        (["--run", "file/run"], r"--run file.run can't be written \(.*\): name a folder that can be made"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_at_the_start(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    monkeypatch.setattr(common.Run, "load", lambda _: pytest.fail("it had begun"))
+    with pytest.raises(SystemExit, match=message):
+        start(train, train.Train, *options)
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_file_of_numbers_is_as_it_was_until_the_end(tmp_path):
+    args = common.Run(json=tmp_path / "new" / "a.json")
+    with args.begun():
+        assert list(args.json.parent.iterdir()) == []
+        args.save({"rmse": 1.0})
+    with args.begun():
+        assert json.loads(args.json.read_text()) == {"rmse": 1.0}
+
+
+def test_a_summary_of_what_is_not_there(tmp_path):
+    with pytest.raises(SystemExit, match=r"train\.json can't be read \(No such file.*\): `make train` writes it"):
+        start(summary, summary.Summary, "--results", tmp_path)
+    (tmp_path / "train.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"train\.json can't be read \(Expecting property name.*\)"):
+        start(summary, summary.Summary, "--results", tmp_path)
+
+
+def stop_at_the_third(args: common.Run, epoch: int, numbers: dict[str, float], fold: int) -> None:
+    if epoch == 3:
+        raise ValueError(f"stopped at {numbers} of fold {fold}, {args}")
+
+
+def test_a_learning_curve_is_where_its_epochs_were(tmp_path, csv, monkeypatch):
+    """That of a run that goes on from a kept state, with or without a run's folder."""
+    pytest.importorskip("orbax.checkpoint")
+
+    options = ["--data", csv, "--timestamp", "None", "--method", "als", "--folds", 2, "--epochs", 4]
+    options += ["--plots", tmp_path, "--keep", tmp_path / "kept", "--every", 2]
+    with monkeypatch.context() as patch:
+        patch.setattr(common.Run, "log_epoch", stop_at_the_third)
+        with pytest.raises(SystemExit, match="stopped"):
+            start(train, train.Train, *options)
+    drawn = []
+    monkeypatch.setattr(Axes, "plot", lambda _, x, y, **__: drawn.append((list(x), len(y))))
+    start(train, train.Train, *options)
+    start(train, train.Train, *options)  # nothing is left to do
+    assert drawn == [([3, 4], 2), ([1, 2, 3, 4], 4), ([], 0), ([], 0)]
 
 
 def test_report_in_markdown_links_to_plots(kept, tmp_path):

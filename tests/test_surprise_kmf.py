@@ -83,6 +83,33 @@ def test_a_prediction_alone_is_that_of_a_batch(fitted):
     assert algorithm.test([]) == []
 
 
+def test_numpys_integers_are_inner_ids(fitted):
+    algorithm, _ = fitted
+    assert algorithm.estimate(np.int64(0), np.int32(1)) == algorithm.estimate(0, 1)
+
+
+def factors_of(data, random_state) -> np.ndarray:
+    fitted = KMF(2, 1, random_state=random_state).fit(data.build_full_trainset())
+    return np.asarray(fitted.recommender.model.params.item.factors)
+
+
+def test_a_random_state_is_what_it_is_for_surprise(data):
+    """A number is a seed, a generator goes on from fit to fit, and none is NumPy's global one."""
+    generator, again = np.random.RandomState(3), np.random.RandomState(3)
+    first, second = factors_of(data, generator), factors_of(data, generator)
+    np.testing.assert_array_equal(first, factors_of(data, again))
+    assert not np.array_equal(first, second)
+    before = np.random.get_state()  # noqa: NPY002 the generator that Surprise falls back to
+    try:
+        np.random.seed(3)  # noqa: NPY002
+        np.testing.assert_array_equal(first, factors_of(data, None))
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+    np.testing.assert_array_equal(factors_of(data, np.int64(4)), factors_of(data, 4))
+    with pytest.raises(ValueError, match="Wrong random state"):
+        KMF(random_state="now").fit(data.build_full_trainset())
+
+
 def test_predictions_are_on_the_scale(data):
     full = data.build_full_trainset()
     estimates = [one.est for one in KMF(**SETTINGS, kernel=Linear()).fit(full).test(full.build_testset())]

@@ -48,6 +48,8 @@ def from_factors(
     user, item = _table(user_factors, user_bias, "user"), _table(item_factors, item_bias, "item")
     if user.rank != item.rank:
         raise ValueError(f"users have {user.rank} factors and items {item.rank}: give the two tables of one model")
+    if not np.isfinite(offset):
+        raise ValueError(f"offset must be finite, got {offset}: give the mean rating that the model adds, or 0")
     return Params(user, item, jnp.float32(offset))
 
 
@@ -62,9 +64,9 @@ def from_implicit(user_factors: ArrayLike, item_factors: ArrayLike, *, item_bias
     Raises:
         ValueError: As `from_factors`, or if the users' last column is not 1 under `item_bias_last`.
     """
-    user, item = np.asarray(user_factors), np.asarray(item_factors)
     if not item_bias_last:
-        return from_factors(user, item)
+        return from_factors(user_factors, item_factors)
+    user, item = _factors(user_factors, "user"), _factors(item_factors, "item")
     if not np.all(user[:, -1] == 1):
         raise ValueError("the users' last column is not 1 throughout: this is no model whose last column is a bias")
     return from_factors(user[:, :-1], item[:, :-1], item_bias=item[:, -1])
@@ -81,7 +83,8 @@ def from_lenskit(
     """A model of LensKit: global bias + bᵢ + bᵤ + wᵤ·hᵢ.
 
     Args:
-        user_embeddings: The fitted scorer's `user_embeddings`.
+        user_embeddings: The fitted scorer's `user_embeddings`. Given a user's ratings in a query, LensKit solves for
+            the row anew unless the scorer's `user_embeddings` setting is "prefer".
         item_embeddings: Its `item_embeddings`.
         global_bias: `bias.global_bias` of a `BiasedMFScorer`.
         user_biases: Its `bias.user_biases`.
@@ -106,26 +109,45 @@ def from_cmfrec(
 ) -> Params:
     """A model of cmfrec: mean + bᵤ + bᵢ + aᵤ·bᵢ over the columns that the ratings share.
 
+    It is what its `topN`, and its `predict` of one pair, give; `predict` of several pairs (3.5.1) leaves out the last
+    `k_main` columns, which it was trained with.
+
     Args:
-        a: The fitted model's `A_`.
-        b: Its `B_`.
+        a: The fitted model's `A_`, whose rows are of the ids `user_mapping_`.
+        b: Its `B_`, of `item_mapping_`.
         glob_mean: Its `glob_mean_`.
-        user_bias: Its `user_bias_`.
-        item_bias: Its `item_bias_`.
+        user_bias: Its `user_bias_`, which is empty where it was fitted without.
+        item_bias: Its `item_bias_`, likewise.
         k_user: Its first columns of `A_` that only describe users' side information.
         k_item: The same of `B_`.
 
     Raises:
-        ValueError: As `from_factors`.
+        ValueError: As `from_factors`, or if no column is left behind the first `k_user` or `k_item`.
     """
-    factors = np.asarray(a)[:, k_user:], np.asarray(b)[:, k_item:]
+    factors = _shared(a, k_user, "user"), _shared(b, k_item, "item")
+    user_bias, item_bias = (None if bias is None or np.size(bias) == 0 else bias for bias in (user_bias, item_bias))
     return from_factors(*factors, user_bias=user_bias, item_bias=item_bias, offset=glob_mean)
 
 
-def _table(factors: ArrayLike, bias: ArrayLike | None, side: str) -> Table:
+def _factors(factors: ArrayLike, side: str) -> np.ndarray:
     factors = np.asarray(factors, np.float32)
     if factors.ndim != 2:
         raise ValueError(f"{side} factors have shape {factors.shape}: give one row a {side}, one column a factor")
+    return factors
+
+
+def _shared(factors: ArrayLike, skipped: int, side: str) -> np.ndarray:
+    factors = _factors(factors, side)
+    if not 0 <= skipped < factors.shape[1]:
+        raise ValueError(
+            f"k_{side} must be from 0 to {factors.shape[1] - 1}, one less than the {side}s' columns, got {skipped}: "
+            f"give the k_{side} that the model was made with"
+        )
+    return factors[:, skipped:]
+
+
+def _table(factors: ArrayLike, bias: ArrayLike | None, side: str) -> Table:
+    factors = _factors(factors, side)
     bias = np.zeros(len(factors), np.float32) if bias is None else np.asarray(bias, np.float32)
     if bias.shape != factors.shape[:1]:
         raise ValueError(f"{side} biases have shape {bias.shape}, the factors {factors.shape}: give one a row")

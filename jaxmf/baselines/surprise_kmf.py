@@ -1,10 +1,12 @@
 """Our model as an algorithm of Surprise's; since it imports Surprise, `jaxmf.surprise.KMF` loads it when asked."""
 
+from numbers import Integral
 from typing import Any
 
 import jax
 import numpy as np
 from surprise import AlgoBase, Prediction, PredictionImpossible, Trainset
+from surprise.utils import get_rng
 
 from jaxmf.data.ratings import Ratings, Vocabulary
 from jaxmf.model.kernels import Kernel, for_range
@@ -41,7 +43,7 @@ class KMF(AlgoBase):
         kernel: Kernel | str = "logistic",
         prior: Prior | Priors | None = None,
         implicit: bool = False,
-        random_state: int = 0,
+        random_state: int | np.integer | np.random.RandomState | None = 0,
         users: Vocabulary | None = None,
         items: Vocabulary | None = None,
         verbose: bool = False,
@@ -55,7 +57,8 @@ class KMF(AlgoBase):
             kernel: The kernel, or the kind of one for the trainset's rating scale.
             prior: The prior of both sides, or one each.
             implicit: Implicit feedback as features.
-            random_state: Seed of all that is random.
+            random_state: Seed of all that is random; a generator, or `None` for NumPy's global one, draws it anew for
+                each fit.
             users: Raw ids in row order, others among them; else the trainset's, in its order. A start is drawn row by
                 row, so that with the same ids as elsewhere the fit is the same as elsewhere.
             items: The same of items.
@@ -86,7 +89,7 @@ class KMF(AlgoBase):
         )
         low, high = map(float, trainset.rating_scale)
         model = fit_model(
-            jax.random.key(self.random_state),
+            jax.random.key(self._seed()),
             ratings,
             kernel=for_range(low, high, self.kernel) if isinstance(self.kernel, str) else self.kernel,
             method=self.method,
@@ -99,10 +102,14 @@ class KMF(AlgoBase):
         self.recommender = Recommender(model, users, items, ratings, Columns(), (low, high))
         return self
 
-    def estimate(self, u: int | str, i: int | str) -> float:
-        """One prediction, by Surprise's inner ids."""
-        user = self.user_rows[u] if isinstance(u, int) else -1
-        item = self.item_rows[i] if isinstance(i, int) else -1
+    def _seed(self) -> int:
+        generator = get_rng(self.random_state)
+        return int(self.random_state) if isinstance(self.random_state, Integral) else int(generator.randint(2**31 - 1))
+
+    def estimate(self, u: int | np.integer | str, i: int | np.integer | str) -> float:
+        """One prediction, by Surprise's inner ids; unknown ones are strings."""
+        user = self.user_rows[u] if isinstance(u, Integral) else -1
+        item = self.item_rows[i] if isinstance(i, Integral) else -1
         if max(user, item) < 0:
             raise PredictionImpossible(UNKNOWN)
         return float(self.recommender.model.predict(np.array([user]), np.array([item]))[0])

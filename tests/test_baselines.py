@@ -1,5 +1,6 @@
 """The weighted rating against the notebook's own code, and Surprise on our splits."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -48,9 +49,22 @@ FILMS = pd.DataFrame({"vote_count": [5, 50], "vote_average": [9.0, 7.0]})
     [
         (lambda: weighted_rating.chart(FILMS, votes="n"), "no column 'n'"),
         (lambda: weighted_rating.chart(FILMS.iloc[:0]), "the frame is empty"),
-        (lambda: weighted_rating.chart(FILMS, quantile=2.0), "quantile must be between 0 and 1"),
+        (
+            lambda: weighted_rating.chart(FILMS, quantile=2.0),
+            "quantile must be between 0 and 1, got 2.0: it is",
+        ),
+        (lambda: weighted_rating.chart(FILMS * np.nan), "m must be positive and finite, got nan"),
+        (lambda: weighted_rating.chart(FILMS.assign(vote_average=[3.0, np.nan])), "average must be finite, got nan"),
         (lambda: weighted_rating.weighted_rating([1], [5], m=0, C=5), "m must be positive"),
-        (lambda: weighted_rating.weighted_rating([-1], [5], m=1, C=5), "votes must be 0 or more"),
+        (lambda: weighted_rating.weighted_rating([1], [5], m=np.inf, C=5), "m must be positive and finite, got inf"),
+        (lambda: weighted_rating.weighted_rating([1], [5], m=1, C=np.nan), "C must be finite, got nan: it is the mean"),
+        (
+            lambda: weighted_rating.weighted_rating([-1], [5], m=1, C=5),
+            "votes must be 0 or more and finite, got -1.0: d",
+        ),
+        (lambda: weighted_rating.weighted_rating([1, np.nan], [5, 5], m=1, C=5), "votes must be .* got nan"),
+        (lambda: weighted_rating.weighted_rating([1], [np.nan], m=1, C=5), "average must be finite, got nan"),
+        (lambda: weighted_rating.weighted_rating([[1], [2]], [5, 5], m=1, C=5), r"\(2, 1\) votes for \(2,\) averages"),
     ],
 )
 def test_bad_input_is_refused(call, words):

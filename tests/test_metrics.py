@@ -1,6 +1,8 @@
 """Metrics of predictions: against scikit-learn, SciPy and plain loops."""
 
+import jax
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.metrics
 from reference import random_ratings
@@ -52,6 +54,32 @@ def test_breakdowns(breakdown):
         assert line["mae"] == pytest.approx(metrics.mae(predicted[inside], test.rating[inside]))
 
 
+def test_nan_stays_nan():
+    some = random_ratings(np.random.default_rng(1), 1, 4, 4)
+    broken, right = [np.nan, 4.0, 3.0, 4.0], [3.0, 4.0, 3.0, 5.0]
+    for predicted, rating in ((broken, right), (right, broken)):
+        for measure in (metrics.rmse, metrics.mae, metrics.r2):
+            assert np.isnan(measure(predicted, rating))
+        assert np.isnan(metrics.log_likelihood(predicted, 1.0, rating))
+        assert np.isnan(metrics.interval_coverage(predicted, 1.0, rating))
+        for breakdown in (metrics.by_profile_size, metrics.by_popularity):
+            test = some.replace(rating=np.float32(rating))
+            (line,) = breakdown(predicted, test, some).to_dict("records")
+            assert line["n"] == 4
+            assert np.isnan([line["rmse"], line["mae"]]).all()
+    levels, probability = np.array([1.0, 2.0]), np.array([[np.nan, 0.5], [0.5, 0.5]])
+    assert np.isnan(metrics.log_likelihood_of_classes(probability, levels, np.array([1.0, 2.0])))
+    assert metrics.log_likelihood_of_classes(np.array([[0.0, 1.0]]), levels, np.array([1.0])) == -np.inf
+
+
+def test_padding_is_inert_in_breakdowns():
+    train = random_ratings(np.random.default_rng(1), 10, 8, 30)
+    test = random_ratings(np.random.default_rng(2), 10, 8, 20)
+    padded = jax.tree.map(lambda x: np.concatenate([x, np.zeros(5, x.dtype)]), (test, train))
+    expected = metrics.by_profile_size(np.full(20, 3.0), test, train)
+    pd.testing.assert_frame_equal(metrics.by_profile_size(np.full(25, 3.0), *padded), expected)
+
+
 def test_nothing_to_measure():
     for measure in (metrics.rmse, metrics.mae, metrics.r2):
         assert np.isnan(measure([], []))
@@ -72,3 +100,31 @@ def test_what_is_refused():
     some = random_ratings(np.random.default_rng(1), 4, 5, 3)
     with pytest.raises(ValueError, match="edges must ascend from 0"):
         metrics.by_popularity(some.rating, some, some, edges=(5, 1))
+    with pytest.raises(ValueError, match="rating nan: every rating must be a finite number"):
+        metrics.by_profile_size(some.rating, some, some.replace(rating=np.float32([1.0, np.nan, 2.0])))
+    with pytest.raises(ValueError, match="row -1: rows are 0 or more"):
+        metrics.by_profile_size(some.rating, some.replace(user=np.array([0, -1, 1])), some)
+    with pytest.raises(ValueError, match=r"\(1,\) predictions for \(2,\) ratings"):
+        metrics.r2([1.0], [3.0, 3.0])
+
+
+@pytest.mark.parametrize("std", [np.ones((3, 1)), np.ones(1), np.ones(2)])
+def test_a_standard_deviation_a_rating_or_one_for_all(std):
+    for measure in (metrics.log_likelihood, metrics.interval_coverage):
+        with pytest.raises(ValueError, match=r"standard deviations for \(3,\) ratings: give one a rating"):
+            measure([1.0, 2.0, 3.0], std, [1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "levels", "rating", "message"),
+    [
+        (np.full((3, 2), 0.5), [1.0, 2.0], [1.0, 2.0], r"\(3, 2\) probabilities for \(2,\) ratings on \(2,\) levels"),
+        (np.full((1, 2), 0.5), [2.0, 1.0], [1.0], "levels must ascend"),
+        (np.full((1, 2), 0.5), [1.0, np.nan], [1.0], "levels must ascend"),
+        (np.full((1, 0), 0.5), [], [1.0], "levels must ascend"),
+        (np.full((1, 2), 0.5), [1.0, 2.0], [np.nan], "rating nan is none of the levels"),
+    ],
+)
+def test_classes_that_are_refused(probabilities, levels, rating, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.log_likelihood_of_classes(probabilities, np.array(levels), np.array(rating))

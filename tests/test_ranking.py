@@ -111,17 +111,103 @@ def test_coverage_and_novelty():
     assert np.isnan(ranking.novelty(np.full((2, 3), 30), train))
 
 
+def rated(train, side, row):
+    return int(((getattr(train, side) == row) & (train.weight > 0)).sum())
+
+
+def test_by_profile_size_against_loops():
+    rng = np.random.default_rng(4)
+    train, held_out = random_ratings(rng, 25, 30, 150), random_ratings(rng, 25, 30, 60)
+    top, edges = lists(rng, 25, 30, 8), (0, 3, 6, 8)
+    frame = ranking.by_profile_size(top, held_out, train, threshold=3.0, n=6, edges=edges)
+    assert list(frame.columns) == ["from", "to", "n", *ranking.Ranking._fields[1:]]
+    sizes = np.array([rated(train, "user", user) for user in range(25)])
+    for line in frame.to_dict("records"):
+        theirs = np.flatnonzero((sizes >= line["from"]) & (sizes < line["to"]))
+        expected = ranking.ranking(top[theirs], held_out, threshold=3.0, n=6, users=theirs)
+        assert list(line.values())[2:] == pytest.approx(list(expected), abs=1e-6)
+    whole = ranking.ranking(top, held_out, threshold=3.0, n=6)
+    assert frame["n"].sum() == whole.users
+    assert np.average(frame["ndcg"], weights=frame["n"]) == pytest.approx(whole.ndcg)
+
+
+@pytest.mark.parametrize("users", [None, np.array([7, 24, 3, 7])])
+def test_by_popularity_against_loops(users):
+    rng = np.random.default_rng(5)
+    train, held_out = random_ratings(rng, 25, 30, 150), random_ratings(rng, 25, 30, 200)
+    top = lists(rng, 25 if users is None else 4, 30, 8)
+    top[2, 3:] = 31  # a short list
+    found = []
+    for user, row in zip(np.arange(25) if users is None else users, top.tolist(), strict=True):
+        for item in set(held_out.item[(held_out.user == user) & (held_out.rating >= 3)].tolist()):
+            place = row.index(item) + 1 if item in row[:6] else np.inf
+            found.append((rated(train, "item", item), place < np.inf, 1 / np.log2(place + 1), 1 / place))
+    found = np.array(found)
+    twice = held_out.take(np.concatenate([np.arange(200), [3, 3, 9]]))
+    frame = ranking.by_popularity(top, twice, train, threshold=3.0, n=6, users=users, edges=(0, 3, 6))
+    assert list(frame.columns) == ["from", "to", "n", "recall", "gain", "reciprocal_rank"]
+    assert frame["n"].sum() == len(found)
+    for line in frame.to_dict("records"):
+        inside = found[(found[:, 0] >= line["from"]) & (found[:, 0] < line["to"])]
+        assert list(line.values())[2:] == pytest.approx([len(inside), *inside[:, 1:].mean(0)])
+
+
+def test_breakdowns_of_nothing():
+    some = random_ratings(np.random.default_rng(6), 4, 30, 20)
+    top = lists(np.random.default_rng(6), 4, 30, 3)
+    for breakdown in (ranking.by_profile_size, ranking.by_popularity):
+        assert not len(breakdown(top, some, some, threshold=99.0))
+        assert not len(breakdown(top[:0], some, some))
+
+
+HELD_OUT = Ratings(np.array([0]), np.array([1]), np.ones(1, np.float32), np.ones(1, np.float32), 2, 3)
+
+
 @pytest.mark.parametrize(
     ("top", "settings", "message"),
     [
         ([[1, 1]], {}, "item row 1 is twice"),
         ([[1, -1]], {}, "item row -1"),
         ([[1, 2]], {"n": 3}, "n must be between 1 and the lists' length, 2, got 3"),
+        ([[1, 2]], {"n": 1.5}, "n must be a whole number, got 1.5"),
+        ([[1, 2]], {"n": np.nan}, "n must be between 1 and the lists' length, 2, got nan"),
         ([[1, 2]], {"users": np.array([0, 1])}, "2 users of 1 lists"),
+        ([[1, 2]], {"users": [-1]}, "user row -1 is not among the 2 users"),
+        ([[1, 2]], {"users": [99]}, "user row 99 is not among the 2 users"),
+        ([[1, 2]], {"users": [np.nan]}, "user row nan is not among the 2 users"),
+        ([[1], [2], [0]], {}, "user row 2 is not among the 2 users"),
+        ([[1.0, 2.0]], {}, "the lists hold float64 such as 1.0: item rows are whole numbers"),
+        ([[np.nan, 2.0]], {}, "the lists hold float64 such as nan: item rows are whole numbers"),
+        ([1, 2], {}, r"lists of shape \(2,\): give a row a user"),
+        ([[1, 2]], {"threshold": np.nan}, "threshold nan: it must be a number"),
     ],
 )
 def test_what_is_refused(top, settings, message):
-    one = np.ones(1, np.float32)
-    held_out = Ratings(np.array([0]), np.array([1]), one, one, 2, 3)
     with pytest.raises(ValueError, match=message):
-        ranking.ranking(np.array(top), held_out, **settings)
+        ranking.ranking(top, HELD_OUT, **settings)
+    with pytest.raises(ValueError, match=message):
+        ranking.by_popularity(top, HELD_OUT, HELD_OUT, **settings)
+
+
+def test_ratings_that_are_refused():
+    nan, nobody = HELD_OUT.replace(rating=np.float32([np.nan])), HELD_OUT.take(np.zeros(0, int)).replace(n_users=0)
+    with pytest.raises(ValueError, match="rating nan: every rating must be a finite number"):
+        ranking.ranking([[1, 2]], nan)
+    with pytest.raises(ValueError, match="rating nan: every rating must be a finite number"):
+        ranking.novelty([[1, 2]], nan)
+    with pytest.raises(ValueError, match="ratings of 0 users"):
+        ranking.novelty([[1, 2]], nobody)
+
+
+@pytest.mark.parametrize(
+    ("top", "n_items", "message"),
+    [
+        ([[1, 2]], 0, "n_items must be 1 or more, got 0"),
+        ([1, 2], 3, r"lists of shape \(2,\)"),
+        ([[1, -2]], 3, "item row -2: rows are 0 or more"),
+        ([[0.5]], 3, "the lists hold float64 such as 0.5"),
+    ],
+)
+def test_catalogues_that_are_refused(top, n_items, message):
+    with pytest.raises(ValueError, match=message):
+        ranking.catalogue_coverage(top, n_items)

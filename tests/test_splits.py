@@ -9,6 +9,8 @@ USER = np.array([2, 0, 0, 1, 0, 1, 2, 2, 2, 0])
 ITEM = np.arange(10) % 7
 TIME = np.array([5, 1, 9, 4, 3, 3, 2, 2, 8, 9])
 
+LATE = np.where(np.arange(10) == 4, np.nan, TIME)
+
 
 def assert_parts(n, *parts):
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(n))
@@ -62,6 +64,12 @@ def test_new_users_reveals_the_start_of_histories():
         np.testing.assert_array_equal(order, np.arange(len(order)))
 
 
+def test_new_users_may_reveal_nothing():
+    split = splits.new_users(USER, ITEM, TIME, 0.4, at_most=0)
+    assert not len(split.reveal)
+    assert_parts(10, split.train, split.test)
+
+
 def test_anchors_new_users(shared):
     from jaxmf.data import datasets
 
@@ -73,11 +81,25 @@ def test_anchors_new_users(shared):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: splits.k_fold(10, 1), "folds must be between 2"),
+        (lambda: splits.k_fold(10, 1), "folds must be a whole number of 2 or more, got 1"),
+        (lambda: splits.k_fold(10, 2.5), "folds must be a whole number of 2 or more, got 2.5"),
+        (lambda: splits.k_fold(10, np.nan), "folds must be a whole number of 2 or more, got nan"),
         (lambda: splits.k_fold(3, 4), "folds must be between 2"),
         (lambda: splits.hold_out(3, 0.1), "at least one on either side"),
         (lambda: splits.by_time(TIME, 1.0), "at least one on either side"),
-        (lambda: splits.leave_last_n(USER, TIME, 0), "count must be 1 or more"),
+        (lambda: splits.hold_out(10, np.nan), "fraction must be between 0 and 1, got nan"),
+        (lambda: splits.hold_out(10, np.inf), "fraction must be between 0 and 1, got inf"),
+        (lambda: splits.new_users(USER, ITEM, TIME, -0.5), "fraction must be between 0 and 1, got -0.5"),
+        (lambda: splits.leave_last_n(USER, TIME, 0), "count must be a whole number of 1 or more, got 0"),
+        (lambda: splits.leave_last_n(USER, TIME, np.nan), "count must be a whole number of 1 or more, got nan"),
+        (lambda: splits.leave_last_n(USER, TIME, 1.5), "count must be a whole number of 1 or more, got 1.5"),
+        (lambda: splits.leave_last_n(USER, TIME, np.inf), "count must be a whole number of 1 or more, got inf"),
+        (lambda: splits.new_users(USER, ITEM, TIME, at_most=-1), "at_most must be a whole number of 0 or more, got -1"),
+        (lambda: splits.new_users(USER, ITEM, TIME, at_most=2.5), "at_most must be a whole number of 0 or more"),
+        (lambda: splits.by_time(LATE, 0.3), "time nan of rating 4: a split by time needs every rating's"),
+        (lambda: splits.by_time(LATE.astype("datetime64[s]"), 0.3), "time NaT of rating 4"),
+        (lambda: splits.leave_last_n(USER, LATE), "time nan of rating 4"),
+        (lambda: splits.new_users(USER, ITEM, LATE), "time nan of rating 4"),
     ],
 )
 def test_bad_settings_are_refused(call, words):

@@ -32,17 +32,25 @@ def weighted_rating(votes: ArrayLike, average: ArrayLike, *, m: ScalarLike, C: S
         C: Mean vote over all films.
 
     Raises:
-        ValueError: If `m` is not positive or votes are negative.
+        ValueError: If a number is not finite, `m` not positive, votes negative, or there is not an average a film.
 
     Example:
         >>> weighted_rating([100.0, 0.0], [8.0, 10.0], m=100, C=6.0)
         array([7., 6.])
     """
     votes, average = np.asarray(votes, float), np.asarray(average, float)
-    if not float(m) > 0:
-        raise ValueError(f"m must be positive, got {m}: it is the weight of the mean of all films, in votes")
-    if (votes < 0).any():
-        raise ValueError(f"votes must be 0 or more, got {votes.min()}")
+    if votes.shape != average.shape:
+        raise ValueError(f"{votes.shape} votes for {average.shape} averages: give one of either a film")
+    if not 0 < float(m) < np.inf:
+        raise ValueError(f"m must be positive and finite, got {m}: it is the weight of the mean of all films, in votes")
+    if not np.isfinite(float(C)):
+        raise ValueError(f"C must be finite, got {C}: it is the mean vote over all films")
+    bad = ~((votes >= 0) & (votes < np.inf))
+    if bad.any():
+        raise ValueError(f"votes must be 0 or more and finite, got {votes[bad][0]}: drop the film, or count its votes")
+    bad = ~np.isfinite(average)
+    if bad.any():
+        raise ValueError(f"average must be finite, got {average[bad][0]}: drop the film, or give it C without votes")
     return votes / (votes + m) * average + m / (votes + m) * C
 
 
@@ -51,8 +59,11 @@ def chart(
 ) -> Chart:
     """Films with at least the `quantile` of all films' votes, by weighted rating.
 
+    A film whose votes are missing does not qualify, and a number that is missing counts neither in C nor in m.
+
     Raises:
-        ValueError: If a column is missing, there is no film, or the quantile is not between 0 and 1.
+        ValueError: If a column is missing, there is no film, the quantile is not between 0 and 1, or a film that
+            qualifies has no average.
 
     Example:
         >>> films = pd.DataFrame({"title": list("abc"), "vote_count": [5, 90, 40], "vote_average": [9.0, 7.0, 8.0]})
@@ -65,7 +76,9 @@ def chart(
     if not len(films):
         raise ValueError("the frame is empty: a chart needs at least one film")
     if not 0 <= quantile <= 1:
-        raise ValueError(f"quantile must be between 0 and 1, got {quantile}")
+        raise ValueError(
+            f"quantile must be between 0 and 1, got {quantile}: it is the share of films left out; 0 takes all"
+        )
     C, m = float(films[average].mean()), float(films[votes].quantile(quantile))
     best = films[films[votes] >= m]
     best = best.assign(score=weighted_rating(best[votes], best[average], m=m, C=C))

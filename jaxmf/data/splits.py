@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped
+import pandas as pd
+from jaxtyping import Int, ScalarLike, Shaped
 
 from jaxmf.data.ratings import AnyArray
 
@@ -24,18 +25,21 @@ class NewUsers(NamedTuple):
     users: Int[np.ndarray, " held"]
 
 
-def k_fold(n: int, folds: int = 5, *, seed: int = 0) -> list[Split]:
+def k_fold(n: int, folds: ScalarLike = 5, *, seed: int = 0) -> list[Split]:
     """`folds` random splits of `n` ratings; every rating is tested once.
 
     Raises:
-        ValueError: If there are fewer than 2 folds or fewer ratings than folds.
+        ValueError: If the folds are no whole number, fewer than 2, or more than the ratings.
 
     Example:
         >>> [split.test.tolist() for split in k_fold(4, 2)]
         [[2, 0], [1, 3]]
     """
-    if not 2 <= folds <= n:
-        raise ValueError(f"folds must be between 2 and the number of ratings, {n}; got {folds}")
+    folds = _whole("folds", folds, 2, "each is tested on by what the others train")
+    if folds > n:
+        raise ValueError(
+            f"folds must be between 2 and the number of ratings, {n}, got {folds}: each tests at least one"
+        )
     parts = np.array_split(np.random.default_rng(seed).permutation(n), folds)
     return [Split(_rest(n, test), test) for test in parts]
 
@@ -54,21 +58,22 @@ def by_time(timestamp: Shaped[AnyArray, " n"], fraction: float = 0.2) -> Split:
     """The last `fraction` of the ratings in time to test on; ratings of one moment keep their order.
 
     Raises:
-        ValueError: If the fraction leaves one part without ratings.
+        ValueError: If the fraction leaves one part without ratings, or a time is missing.
     """
+    _check_times(timestamp)
     order = np.argsort(timestamp, kind="stable")
     size = _size(len(order), fraction)
     return Split(order[:-size], order[-size:])
 
 
-def leave_last_n(user: Int[AnyArray, " n"], timestamp: Shaped[AnyArray, " n"], count: int = 1) -> Split:
+def leave_last_n(user: Int[AnyArray, " n"], timestamp: Shaped[AnyArray, " n"], count: ScalarLike = 1) -> Split:
     """Each user's last `count` ratings to test on; users with no more than that many stay in training whole.
 
     Raises:
-        ValueError: If `count` is not positive.
+        ValueError: If `count` is no whole number of 1 or more, or a time is missing.
     """
-    if count < 1:
-        raise ValueError(f"count must be 1 or more, got {count}")
+    count = _whole("count", count, 1, "so many ratings of each user are tested on")
+    _check_times(timestamp)
     order = np.lexsort((timestamp, user))
     position, total = _position(user[order])
     last = (position >= total - count) & (total > count)
@@ -81,7 +86,7 @@ def new_users(
     timestamp: Shaped[AnyArray, " n"],
     fraction: float = 0.2,
     *,
-    at_most: int = 50,
+    at_most: ScalarLike = 50,
     seed: int = 0,
 ) -> NewUsers:
     """Hold out a random `fraction` of the users and reveal each one's first min(`at_most`, half) ratings.
@@ -89,8 +94,11 @@ def new_users(
     A history runs in order of (timestamp, item).
 
     Raises:
-        ValueError: If the fraction leaves no user to train on or none to hold out.
+        ValueError: If the fraction leaves no user to train on or none to hold out, `at_most` is no whole number of 0 or
+            more, or a time is missing.
     """
+    at_most = _whole("at_most", at_most, 0, "so many ratings of each new user are revealed, if half are as many")
+    _check_times(timestamp)
     ids = np.unique(user)
     held = np.sort(ids[np.random.default_rng(seed).permutation(len(ids))[: _size(len(ids), fraction)]])
     order = np.lexsort((item, timestamp, user))
@@ -111,7 +119,26 @@ def _rest(n: int, test: np.ndarray) -> np.ndarray:
 
 
 def _size(n: int, fraction: float) -> int:
+    if not 0 < fraction < 1:
+        raise ValueError(
+            f"fraction must be between 0 and 1, got {fraction}: it is the share tested on, at least one on either side"
+        )
     size = int(fraction * n)
     if not 0 < size < n:
         raise ValueError(f"fraction {fraction} of {n} is {size}: it must leave at least one on either side")
     return size
+
+
+def _whole(name: str, value: ScalarLike, lowest: int, what: str) -> int:
+    number = float(value)
+    if not (number >= lowest and number.is_integer()):
+        raise ValueError(f"{name} must be a whole number of {lowest} or more, got {value}: {what}")
+    return int(number)
+
+
+def _check_times(timestamp: Shaped[AnyArray, " n"]) -> None:
+    times = np.asarray(timestamp)
+    missing = pd.isna(times)
+    if missing.any():
+        at = int(missing.argmax())
+        raise ValueError(f"time {times[at]} of rating {at}: a split by time needs every rating's; drop or mend it")

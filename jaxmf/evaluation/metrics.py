@@ -1,17 +1,17 @@
-"""How good predictions of ratings are: errors, likelihoods, intervals, and errors by group."""
+"""How good predictions of ratings are: errors, likelihoods, intervals, and errors by group.
+
+Where a prediction or a rating is NaN, so is what is measured.
+"""
 
 from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from jaxmf.data.ratings import AnyArray, Ratings
-
-EDGES = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000)
-"""Where the bins of a breakdown begin, in ratings; the last has no end."""
+from jaxmf.data.ratings import Ratings
+from jaxmf.evaluation.bins import EDGES, means_by_bin, profile_sizes
 
 
 def rmse(predicted: ArrayLike, rating: ArrayLike) -> float:
@@ -43,9 +43,9 @@ def r2(predicted: ArrayLike, rating: ArrayLike) -> float:
         >>> r2([2.0, 3.0, 5.0], [2.0, 4.0, 6.0])
         0.75
     """
-    rating = np.asarray(rating, np.float64)
+    errors, rating = _errors(predicted, rating), np.asarray(rating, np.float64)
     around = np.sum(np.square(rating - _mean(rating)))
-    return float(1 - np.sum(np.square(_errors(predicted, rating))) / around) if around > 0 else np.nan
+    return float(1 - np.sum(np.square(errors)) / around) if around > 0 else np.nan
 
 
 def log_likelihood(mean: ArrayLike, std: ArrayLike | float, rating: ArrayLike) -> float:
@@ -54,14 +54,15 @@ def log_likelihood(mean: ArrayLike, std: ArrayLike | float, rating: ArrayLike) -
     Give it a prediction's standard deviation with the noise, `Predictive.std`.
 
     Raises:
-        ValueError: If a standard deviation is not positive.
+        ValueError: If a standard deviation is not positive, or there is neither one nor one a rating.
 
     Example:
         >>> round(log_likelihood([3.0, 4.0], 1.0, [3.0, 4.0]), 4)
         -0.9189
     """
-    std = _positive(std)
-    return float(_mean(-0.5 * np.square(_errors(mean, rating) / std) - np.log(std * np.sqrt(2 * np.pi))))
+    errors = _errors(mean, rating)
+    std = _positive(std, errors.shape)
+    return float(_mean(-0.5 * np.square(errors / std) - np.log(std * np.sqrt(2 * np.pi))))
 
 
 def interval_coverage(mean: ArrayLike, std: ArrayLike | float, rating: ArrayLike, level: float = 0.9) -> float:
@@ -70,7 +71,7 @@ def interval_coverage(mean: ArrayLike, std: ArrayLike | float, rating: ArrayLike
     NaN for no ratings. `std` may be one for all.
 
     Raises:
-        ValueError: If `level` is not between 0 and 1, or a standard deviation is not positive.
+        ValueError: If `level` is not between 0 and 1, or as `log_likelihood`.
 
     Example:
         >>> interval_coverage([3.0, 3.0], 1.0, [4.0, 5.0], level=0.9)
@@ -78,8 +79,9 @@ def interval_coverage(mean: ArrayLike, std: ArrayLike | float, rating: ArrayLike
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}: it is the share that the interval should hold")
-    half = NormalDist().inv_cdf((1 + level) / 2)
-    return float(_mean(np.abs(_errors(mean, rating)) <= half * _positive(std)))
+    half, away = NormalDist().inv_cdf((1 + level) / 2), np.abs(_errors(mean, rating))
+    inside = away <= half * _positive(std, away.shape)
+    return float(_mean(np.where(np.isnan(away), np.nan, inside)))
 
 
 def by_profile_size(
@@ -87,7 +89,7 @@ def by_profile_size(
 ) -> pd.DataFrame:
     """Errors by how many ratings the user has in training: a row a bin with `from`, `to`, `n`, `rmse` and `mae`.
 
-    A bin ends before `to`. Bins without test ratings are left out.
+    A bin ends before `to`. Bins without test ratings are left out. Test ratings of weight 0 are padding.
 
     Args:
         predicted: Predictions of the ratings in `test`.
@@ -96,7 +98,7 @@ def by_profile_size(
         edges: Where the bins begin; the last has no end.
 
     Raises:
-        ValueError: If the edges don't ascend from 0.
+        ValueError: If the edges don't ascend from 0, or a rating in training is no number.
 
     Example:
         >>> one = np.ones(2, np.float32)
@@ -107,18 +109,10 @@ def by_profile_size(
         0     0  1.0  1   1.0  1.0
         1     1  inf  1   0.0  0.0
     """
-    begin = np.asarray(edges)
-    if not (begin.size and begin[0] == 0 and (np.diff(begin) > 0).all()):
-        raise ValueError(f"edges must ascend from 0, got {edges}: they are where the bins begin, in ratings")
-    user = np.asarray(train.user)[np.asarray(train.weight) > 0]
-    size = np.bincount(user, minlength=max(train.n_users, test.n_users))[np.asarray(test.user)]
-    place = np.searchsorted(begin, size, "right") - 1
-    errors = _errors(predicted, test.rating)
-    frame = pd.DataFrame({"place": place, "square": errors**2, "absolute": np.abs(errors)})
-    means = frame.groupby("place").agg(n=("square", "size"), mse=("square", "mean"), mae=("absolute", "mean"))
-    at = means.index.to_numpy()
-    columns = {"from": begin[at], "to": np.append(begin[1:], np.inf)[at], "n": means["n"].to_numpy()}
-    return pd.DataFrame(columns | {"rmse": np.sqrt(means["mse"].to_numpy()), "mae": means["mae"].to_numpy()})
+    errors, size = _errors(predicted, test.rating), profile_sizes(train, test.user)
+    counts = np.asarray(test.weight) != 0
+    frame = means_by_bin({"rmse": errors[counts] ** 2, "mae": np.abs(errors[counts])}, size[counts], edges)
+    return frame.assign(rmse=np.sqrt(frame["rmse"]))
 
 
 def by_popularity(predicted: ArrayLike, test: Ratings, train: Ratings, *, edges: Sequence[int] = EDGES) -> pd.DataFrame:
@@ -126,29 +120,38 @@ def by_popularity(predicted: ArrayLike, test: Ratings, train: Ratings, *, edges:
     return by_profile_size(predicted, test.transpose(), train.transpose(), edges=edges)
 
 
-def log_likelihood_of_classes(
-    probabilities: Float[AnyArray, "n levels"], levels: Float[AnyArray, " levels"], rating: Float[AnyArray, " n"]
-) -> float:
+def log_likelihood_of_classes(probabilities: ArrayLike, levels: ArrayLike, rating: ArrayLike) -> float:
     """Mean logarithm of the probability that each rating's own level was given; NaN for no ratings.
 
     Args:
-        probabilities: Of each level, such as those of `jaxmf.posterior.class_probabilities`.
+        probabilities: A row a rating and a column a level, such as those of `jaxmf.posterior.class_probabilities`.
         levels: The levels, ascending.
         rating: The ratings.
 
     Raises:
-        ValueError: If a rating is no level.
+        ValueError: If a rating is no level, the levels don't ascend, or there is not a probability a rating and level.
 
     Example:
         >>> probabilities, levels = np.array([[0.5, 0.5], [0.2, 0.8]]), np.array([1.0, 2.0])
         >>> round(log_likelihood_of_classes(probabilities, levels, np.array([1.0, 2.0])), 3)
         -0.458
     """
+    probabilities, levels, rating = np.asarray(probabilities, np.float64), np.asarray(levels), np.asarray(rating)
+    if probabilities.shape != (*rating.shape, *levels.shape):
+        raise ValueError(
+            f"{probabilities.shape} probabilities for {rating.shape} ratings on {levels.shape} levels: "
+            "give a row a rating and a column a level"
+        )
+    if not (levels.size and (np.diff(levels) > 0).all()):
+        raise ValueError(f"levels must ascend, got {levels}: sort them, each once")
     at = np.searchsorted(levels, rating).clip(max=len(levels) - 1)
-    foreign = np.asarray(levels)[at] != np.asarray(rating)
+    foreign = levels[at] != rating
     if foreign.any():
-        raise ValueError(f"rating {np.asarray(rating)[foreign.argmax()]} is none of the levels {np.asarray(levels)}")
-    return float(_mean(np.log(np.asarray(probabilities, np.float64)[np.arange(len(at)), at])))
+        raise ValueError(
+            f"rating {rating[foreign.argmax()]} is none of the levels {levels}: add it, or drop the rating"
+        )
+    with np.errstate(divide="ignore"):  # a probability of 0 has the logarithm −∞
+        return float(_mean(np.log(probabilities[np.arange(len(at)), at])))
 
 
 def _errors(predicted: ArrayLike, rating: ArrayLike) -> np.ndarray:
@@ -158,10 +161,12 @@ def _errors(predicted: ArrayLike, rating: ArrayLike) -> np.ndarray:
     return predicted - rating
 
 
-def _positive(std: ArrayLike | float) -> np.ndarray:
+def _positive(std: ArrayLike | float, shape: tuple[int, ...]) -> np.ndarray:
     std = np.asarray(std, np.float64)
+    if std.shape not in ((), shape):
+        raise ValueError(f"{std.shape} standard deviations for {shape} ratings: give one a rating, or one for all")
     if not (std > 0).all():
-        raise ValueError(f"standard deviation {std[~(std > 0)][0]}: it must be positive")
+        raise ValueError(f"standard deviation {std[~(std > 0)][0]}: it must be positive; take that with the noise")
     return std
 
 

@@ -1,16 +1,20 @@
 """How good lists of recommendations are: binary relevance, cut at n, on the device and in blocks of users."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
-from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.data.ratings import Ratings
+from jaxmf.evaluation.bins import EDGES, means_by_bin, profile_sizes
+from jaxmf.evaluation.lists import judgements, places, times_listed
 
 USERS = 65_536
 """Most users a block."""
@@ -63,12 +67,12 @@ class Ranking(NamedTuple):
 
 
 def ranking(
-    top: Int[AnyArray, "users n"],
+    top: ArrayLike,
     held_out: Ratings,
     *,
     threshold: ScalarLike = -np.inf,
-    n: int | None = None,
-    users: Int[AnyArray, " b"] | None = None,
+    n: ScalarLike | None = None,
+    users: ArrayLike | None = None,
 ) -> Ranking:
     """Recall, precision, NDCG, MAP, MRR and hit rate of lists at n: means of `per_user`, whose arguments they are.
 
@@ -88,41 +92,32 @@ def ranking(
 
 
 def per_user(
-    top: Int[AnyArray, "users n"],
+    top: ArrayLike,
     held_out: Ratings,
     *,
     threshold: ScalarLike = -np.inf,
-    n: int | None = None,
-    users: Int[AnyArray, " b"] | None = None,
+    n: ScalarLike | None = None,
+    users: ArrayLike | None = None,
 ) -> PerUser:
     """What `ranking` takes the means of, user by user.
 
     Users with nothing relevant held out have no defined recall and are left out.
 
     Args:
-        top: Item rows, best first, a list a user, such as `jaxmf.recommend.top_n(…).item`. A list may be shorter: what
-            is past the item table's end is padding.
+        top: Item rows, best first, a list a user (users × n), such as `jaxmf.recommend.top_n(…).item`. A list may be
+            shorter: what is past the item table's end is padding.
         held_out: Ratings that the lists have not seen; those of weight 0 are padding.
         threshold: Ratings from here on count as relevant; else all.
         n: Where to cut the lists; else their length.
         users: User row of each list; else the lists are those of users 0, 1, 2 and so on.
 
     Raises:
-        ValueError: If `n` is out of range, a list has an item twice, or there is not a user a list.
+        ValueError: If the lists are not rows of items, one has an item twice, there is not a known user a list, `n` is
+            out of range, or a rating or the threshold is no number.
 
     Cost: a binary search of a user's relevant items for each place of the list; memory linear in lists and ratings.
     """
-    top = np.asarray(top)
-    length = top.shape[1]
-    depth = length if n is None else n
-    if not 1 <= depth <= length:
-        raise ValueError(f"n must be between 1 and the lists' length, {length}, got {n}")
-    users = np.arange(len(top)) if users is None else np.asarray(users)
-    if len(users) != len(top):
-        raise ValueError(f"{len(users)} users of {len(top)} lists: give one user a list")
-    top = top[:, :depth]
-    _check_lists(top, held_out.n_items)
-    relevant, start = _relevant(held_out, threshold, int(users.max(initial=-1)) + 2)
+    top, users, relevant, start = judgements(top, held_out, threshold, n, users)
     judged = np.flatnonzero(start[users + 1] > start[users])
     steps = int(np.diff(start).max(initial=0)).bit_length()
     found = [
@@ -134,30 +129,101 @@ def per_user(
     return PerUser(users[judged], *(columns or [np.zeros(0, np.float32)] * 6))
 
 
-def catalogue_coverage(top: Int[AnyArray, "users n"], n_items: int) -> float:
-    """Share of the catalogue that is in anybody's list.
+def by_profile_size(
+    top: ArrayLike,
+    held_out: Ratings,
+    train: Ratings,
+    *,
+    threshold: ScalarLike = -np.inf,
+    n: ScalarLike | None = None,
+    users: ArrayLike | None = None,
+    edges: Sequence[int] = EDGES,
+) -> pd.DataFrame:
+    """`ranking` by how many ratings the user has in training: a row a bin with `from`, `to`, `n` users and the means.
+
+    Arguments as in `per_user`, and as in `jaxmf.metrics.by_profile_size`.
 
     Example:
-        >>> catalogue_coverage(np.array([[0, 1], [1, 2]]), 6)
+        >>> one = np.ones(2, np.float32)
+        >>> train = Ratings(np.array([0, 0]), np.array([0, 1]), one, one, n_users=2, n_items=4)
+        >>> held_out = Ratings(np.array([0, 1]), np.array([2, 3]), one, one, n_users=2, n_items=4)
+        >>> by_profile_size([[2, 3], [1, 3]], held_out, train, edges=(0, 1))[["from", "n", "recall", "mrr"]]
+           from  n  recall  mrr
+        0     0  1     1.0  0.5
+        1     1  1     1.0  1.0
+    """
+    found = per_user(top, held_out, threshold=threshold, n=n, users=users)
+    means = dict(zip(Ranking._fields[1:], found[1:], strict=True))
+    return means_by_bin(means, profile_sizes(train, found.user), edges)
+
+
+def by_popularity(
+    top: ArrayLike,
+    held_out: Ratings,
+    train: Ratings,
+    *,
+    threshold: ScalarLike = -np.inf,
+    n: ScalarLike | None = None,
+    users: ArrayLike | None = None,
+    edges: Sequence[int] = EDGES,
+) -> pd.DataFrame:
+    """How well relevant items are found, by how many ratings the item has in training.
+
+    A row a bin with `from`, `to`, `n` pairs of a list and an item relevant to its user, and their means: `recall`, the
+    share that is listed, `gain`, 1/log₂(j + 1) where it is at place j, and `reciprocal_rank`, 1/j; both 0 where it is
+    not. Arguments as in `by_profile_size`.
+
+    Example:
+        >>> one = np.ones(2, np.float32)
+        >>> train = Ratings(np.array([0, 1]), np.array([2, 2]), one, one, n_users=2, n_items=4)
+        >>> held_out = Ratings(np.array([0, 1]), np.array([2, 3]), one, one, n_users=2, n_items=4)
+        >>> by_popularity([[0, 2], [0, 1]], held_out, train, edges=(0, 1))[["from", "n", "recall", "reciprocal_rank"]]
+           from  n  recall  reciprocal_rank
+        0     0  1     0.0              0.0
+        1     1  1     1.0              0.5
+    """
+    top, users, relevant, start = judgements(top, held_out, threshold, n, users)
+    count = start[users + 1] - start[users]
+    of_list = np.repeat(np.arange(len(users)), count)
+    item = relevant[np.arange(len(of_list)) + np.repeat(start[users] - (np.cumsum(count) - count), count)]
+    place = places(top, of_list, item)
+    means = {"recall": 1.0 * np.isfinite(place), "gain": 1 / np.log2(place + 1), "reciprocal_rank": 1 / place}
+    return means_by_bin(means, profile_sizes(train.transpose(), item), edges)
+
+
+def catalogue_coverage(top: ArrayLike, n_items: int) -> float:
+    """Share of the catalogue that is in anybody's list.
+
+    Raises:
+        ValueError: If the lists are not rows of items, or the catalogue is empty.
+
+    Example:
+        >>> catalogue_coverage([[0, 1], [1, 2]], 6)
         0.5
     """
-    return int(np.count_nonzero(_times_listed(top, n_items))) / n_items
+    if not n_items >= 1:
+        raise ValueError(f"n_items must be 1 or more, got {n_items}: it is the size of the catalogue")
+    return int(np.count_nonzero(times_listed(top, n_items))) / n_items
 
 
-def novelty(top: Int[AnyArray, "users n"], train: Ratings) -> float:
+def novelty(top: ArrayLike, train: Ratings) -> float:
     """Mean self-information of what is listed, −log₂ of the share of users who rated the item, in bits.
 
     An item that nobody rated counts as rated by one (Castells, Hurley & Vargas 2015). NaN where nothing is listed.
 
+    Raises:
+        ValueError: If the lists are not rows of items, or the training ratings are nobody's or no numbers.
+
     Example:
         >>> one = np.ones(3, np.float32)
         >>> train = Ratings(np.array([0, 1, 1]), np.array([0, 0, 1]), one, one, n_users=2, n_items=3)
-        >>> novelty(np.array([[0], [1]]), train)
+        >>> novelty([[0], [1]], train)
         0.5
     """
-    times = _times_listed(top, train.n_items)
-    counted = np.asarray(train.item)[np.asarray(train.weight) > 0]
-    raters = np.maximum(np.bincount(counted, minlength=train.n_items), 1)
+    if not train.n_users >= 1:
+        raise ValueError(f"ratings of {train.n_users} users: novelty is a share of users; give the training ratings")
+    times = times_listed(top, train.n_items)
+    raters = np.maximum(profile_sizes(train.transpose(), np.arange(train.n_items)), 1)
     return float(times @ -np.log2(raters / train.n_users) / times.sum()) if times.any() else np.nan
 
 
@@ -202,26 +268,3 @@ def _contains(
     low, high = (jnp.broadcast_to(x, wanted.shape) for x in (start, end))
     at, _ = lax.fori_loop(0, steps, halve, (low, high))
     return (at < end) & (values[jnp.minimum(at, values.shape[0] - 1)] == wanted)
-
-
-def _relevant(held_out: Ratings, threshold: ScalarLike, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Relevant items by user, ascending, each once, and where each user's begin."""
-    user, item, rating, weight = map(np.asarray, (held_out.user, held_out.item, held_out.rating, held_out.weight))
-    kept = (rating >= threshold) & (weight > 0)
-    pair = np.sort(user[kept].astype(np.int64) * held_out.n_items + item[kept])
-    user, item = np.divmod(pair[np.diff(pair, prepend=-1) > 0], held_out.n_items)
-    return item.astype(np.int32), np.searchsorted(user, np.arange(size)).astype(np.int32)
-
-
-def _check_lists(top: np.ndarray, n_items: int) -> None:
-    if top.min(initial=0) < 0:
-        raise ValueError(f"item row {top.min()}: rows are 0 or more; pad a short list with the number of items")
-    ordered = np.sort(top, 1)
-    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] < n_items)
-    if twice.any():
-        raise ValueError(f"item row {ordered[:, 1:][twice][0]} is twice in one list: list an item once")
-
-
-def _times_listed(top: ArrayLike, n_items: int) -> Int[np.ndarray, " items"]:
-    rows = np.asarray(top).ravel()
-    return np.bincount(rows[rows < n_items], minlength=n_items)

@@ -1,0 +1,98 @@
+"""Lists of recommendations on the host: checked, and beside what is relevant to their users."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, ScalarLike
+from numpy.typing import ArrayLike
+
+from jaxmf.data.ratings import Ratings, check
+
+
+class Judgements(NamedTuple):
+    """Lists cut at n, the user of each, and user u's relevant items `relevant[start[u]:start[u + 1]]`, ascending."""
+
+    top: Int[np.ndarray, "lists n"]
+    users: Int[np.ndarray, " lists"]
+    relevant: Int[np.ndarray, " m"]
+    start: Int[np.ndarray, " users_and_end"]
+
+
+def judgements(
+    top: ArrayLike, held_out: Ratings, threshold: ScalarLike, n: ScalarLike | None, users: ArrayLike | None
+) -> Judgements:
+    """The lists checked, with what is relevant to their users; arguments as in `jaxmf.ranking.per_user`.
+
+    Raises:
+        ValueError: As there.
+    """
+    check(held_out)
+    if np.isnan(threshold):
+        raise ValueError(f"threshold {threshold}: it must be a number; leave it out where every rating counts")
+    top = _lists(top, held_out.n_items)
+    length = top.shape[1]
+    depth = length if n is None else float(n)
+    if not 1 <= depth <= length:
+        raise ValueError(f"n must be between 1 and the lists' length, {length}, got {n}: so many items are looked at")
+    if depth != int(depth):
+        raise ValueError(f"n must be a whole number, got {n}: so many items are looked at")
+    users = np.arange(len(top)) if users is None else np.asarray(users)
+    if users.shape != (len(top),):
+        raise ValueError(f"{users.size} users of {len(top)} lists: give one user a list")
+    unknown = np.ones(len(users), bool) if users.dtype.kind not in "iu" else (users < 0) | (users >= held_out.n_users)
+    if unknown.any():
+        raise ValueError(
+            f"user row {users[unknown][0]} is not among the {held_out.n_users} users of the held-out ratings: "
+            "rows are whole numbers from 0; give the ratings the size of the users' table"
+        )
+    top = top[:, : int(depth)]
+    ordered = np.sort(top, 1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] < held_out.n_items)
+    if twice.any():
+        raise ValueError(f"item row {ordered[:, 1:][twice][0]} is twice in one list: list an item once")
+    return Judgements(top, users, *_relevant(held_out, threshold))
+
+
+def places(
+    top: Int[np.ndarray, "lists n"], of_list: Int[np.ndarray, " m"], item: Int[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+    """Place of each item in its list, from 1; ∞ where it is not there."""
+    width = 1 + int(max(top.max(initial=0), item.max(initial=0)))
+    listed = (np.arange(len(top))[:, None] * width + top).ravel()
+    order = np.argsort(listed)
+    wanted = of_list * width + item
+    at = order[np.searchsorted(listed, wanted, sorter=order).clip(max=max(0, len(order) - 1))]
+    return np.where(listed[at] == wanted, at % top.shape[1] + 1.0, np.inf)
+
+
+def times_listed(top: ArrayLike, n_items: int) -> Int[np.ndarray, " items"]:
+    """How often each item is listed.
+
+    Raises:
+        ValueError: If the lists are not rows of items.
+    """
+    return np.bincount(_lists(top, n_items).ravel(), minlength=n_items)[:n_items]
+
+
+def _relevant(held_out: Ratings, threshold: ScalarLike) -> tuple[np.ndarray, np.ndarray]:
+    """Relevant items by user, ascending, each once, and where each user's begin."""
+    user, item, rating, weight = map(np.asarray, (held_out.user, held_out.item, held_out.rating, held_out.weight))
+    kept = (rating >= threshold) & (weight > 0)
+    pair = np.sort(user[kept].astype(np.int64) * held_out.n_items + item[kept])
+    user, item = np.divmod(pair[np.diff(pair, prepend=-1) > 0], held_out.n_items)
+    return item.astype(np.int32), np.searchsorted(user, np.arange(held_out.n_users + 1)).astype(np.int32)
+
+
+def _lists(top: ArrayLike, n_items: int) -> Int[np.ndarray, "lists n"]:
+    """Lists whose padding is `n_items`."""
+    top = np.asarray(top)
+    if top.ndim != 2:
+        raise ValueError(f"lists of shape {top.shape}: give a row a user, `top[None]` where there is one user")
+    if top.dtype.kind not in "iu":
+        raise ValueError(
+            f"the lists hold {top.dtype}{f' such as {top.flat[0]}' if top.size else ''}: item rows are whole numbers; "
+            "convert them, and pad a short list with the number of items"
+        )
+    if top.min(initial=0) < 0:
+        raise ValueError(f"item row {top.min()}: rows are 0 or more; pad a short list with the number of items")
+    return np.minimum(top.astype(np.int64), n_items).astype(np.int32)

@@ -6,7 +6,6 @@ from typing import Literal
 
 import jax
 import numpy as np
-import runs
 from common import Run, run, say, show
 
 import jaxmf
@@ -71,7 +70,7 @@ def fit(
         validation=test if looks else None,
         progress=args.progress,
         callback=None if args.run is None else lambda epoch, numbers, _: args.log_epoch(epoch, numbers, fold=fold),
-        keeper=keeper(args, fold),
+        keeper=None if args.keep is None else jaxmf.checkpoint.Keeper(args.keep / f"fold-{fold}", args.every),
     )
     if args.method == "gibbs":
         levels = np.unique(train.rating)
@@ -86,14 +85,6 @@ def fit(
     result = trainer.fit(key, train, kernel=kernel, rank=args.rank, features=features, watch=watch, **settings)
     predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
     return np.asarray(predicted), jaxmf.loop.Log(result.history, result.seconds, result.compile_seconds), {}
-
-
-def keeper(args: Train, fold: int) -> jaxmf.checkpoint.Keeper | None:
-    """What keeps a fold's state, if it is to be kept, and refuses that of other options."""
-    if args.keep is None:
-        return None
-    settings = {name: str(value) for name, value in dataclasses.asdict(args).items() if name not in runs.PLACES}
-    return jaxmf.checkpoint.Keeper(args.keep / f"fold-{fold}", args.every, settings)
 
 
 def likelihood_of(result: jaxmf.gibbs.GibbsFit, kernel: Kernel, levels: np.ndarray, test: Ratings) -> float:

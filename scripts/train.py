@@ -7,7 +7,6 @@ from typing import Literal
 
 import jax
 import numpy as np
-import runs
 from common import Run, run, say, show
 
 import jaxmf
@@ -74,7 +73,7 @@ def fit(
         validation=test if looks else None,
         progress=args.progress,
         callback=follow(args, fold, epochs),
-        keeper=keeper(args, fold),
+        keeper=None if args.keep is None else jaxmf.checkpoint.Keeper(args.keep / f"fold-{fold}", args.every),
     )
     if args.method == "gibbs":
         levels = np.unique(train.rating)
@@ -106,14 +105,6 @@ def log_of(result: jaxmf.loop.Fit | jaxmf.gibbs.GibbsFit, epochs: list[int]) -> 
     """A fit's log, with the epochs that its history is of where they were noted."""
     history = result.history | ({"epoch": np.array(epochs)} if epochs else {})
     return jaxmf.loop.Log(history, result.seconds, result.compile_seconds)
-
-
-def keeper(args: Train, fold: int) -> jaxmf.checkpoint.Keeper | None:
-    """What keeps a fold's state, if it is to be kept, and refuses that of other options."""
-    if args.keep is None:
-        return None
-    settings = {name: str(value) for name, value in dataclasses.asdict(args).items() if name not in runs.INCIDENTAL}
-    return jaxmf.checkpoint.Keeper(args.keep / f"fold-{fold}", args.every, settings)
 
 
 def likelihood_of(result: jaxmf.gibbs.GibbsFit, kernel: Kernel, levels: np.ndarray, test: Ratings) -> float:

@@ -1,19 +1,24 @@
 """What is saved comes back as it was, or not at all."""
 
+import dataclasses
 import datetime
 import json
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 from reference import KERNELS
 
 import jaxmf
 from jaxmf import Recommender
-from jaxmf.serving import checkpoint
+from jaxmf.serving import checkpoint, files, kept
 from jaxmf.serving.checkpoint import load_state, save_state
 from jaxmf.training import als
 
@@ -105,8 +110,8 @@ def test_forms_without_users_or_history_come_back(rec, tmp_path):
 )
 def test_ids_come_back(ids):
     known = jaxmf.ratings.Vocabulary(ids)
-    kept = jaxmf.serving.kept.of_ids(known)
-    back = jaxmf.serving.kept.to_ids(kept if isinstance(kept, np.ndarray) else json.loads(json.dumps(kept)))
+    saved = kept.of_ids(known)
+    back = kept.to_ids(saved if isinstance(saved, np.ndarray) else json.loads(json.dumps(saved)))
     assert back == known
     assert back.index.dtype == known.index.dtype
     assert [type(value) for value in back.index] == [type(value) for value in known.index]
@@ -124,7 +129,7 @@ def test_a_kernel_of_ones_own_is_refused(rec):
         """Not the package's."""
 
     with pytest.raises(ValueError, match="is not among"):
-        jaxmf.serving.kept.of_model(rec.model.replace(kernel=Mine()))
+        kept.of_model(rec.model.replace(kernel=Mine()))
 
 
 def test_a_save_replaces_the_last_one_whole(rec, saved):
@@ -143,7 +148,7 @@ def test_a_crash_leaves_the_previous_one(rec, saved, monkeypatch, step):
         if next(calls) == step:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "_to_disk", dying)
+    monkeypatch.setattr(checkpoint, "to_disk", dying)
     with pytest.raises(KeyboardInterrupt):
         rec.forget([1]).save(saved)
     assert_same(Recommender.load(saved), rec)
@@ -185,7 +190,7 @@ def forged(path: Path, **changes) -> None:
     """The manifest with other contents and the right checksum."""
     manifest = json.loads((path / "manifest.json").read_text())
     del manifest["checksum"]
-    (path / "manifest.json").write_text(checkpoint._sealed(manifest | changes))
+    (path / "manifest.json").write_text(files.sealed(manifest | changes))
 
 
 def test_what_cannot_be_read_says_why(saved, tmp_path):
@@ -194,7 +199,7 @@ def test_what_cannot_be_read_says_why(saved, tmp_path):
     with pytest.raises(ValueError, match="holds a recommender and not a state"):
         load_state(saved, {})
     forged(saved, format=3)
-    with pytest.raises(ValueError, match="is of format 3 and this version of jaxmf reads up to 2: update jaxmf"):
+    with pytest.raises(ValueError, match="is of format 3 and this version of jaxmf reads 1 to 2: update jaxmf"):
         Recommender.load(saved)
     forged(saved, format=1, folder="../elsewhere")
     with pytest.raises(ValueError, match=r"names the folder '../elsewhere', which no save does"):
@@ -205,6 +210,38 @@ def test_nothing_else_is_overwritten(rec, tmp_path):
     (tmp_path / "thesis.txt").write_text("three years")
     with pytest.raises(ValueError, match=r"it holds 'thesis.txt'"):
         rec.save(tmp_path)
+    for place in (tmp_path / "thesis.txt", tmp_path / "thesis.txt" / "model"):
+        with pytest.raises(ValueError, match=r"thesis.txt is a file and no checkpoint: name a new folder"):
+            rec.save(place)
+
+
+@pytest.mark.parametrize("step", ["check_file", "_load_arrays"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_save_while_reading_gives_the_new_one(rec, saved, monkeypatch, step, after):
+    """Whoever reads the old one's files meanwhile finds them gone, or has read them already."""
+    other, real = rec.forget([1]), getattr(checkpoint, step)
+
+    def interrupted(*args, **kwargs):
+        monkeypatch.setattr(checkpoint, step, real)
+        if after:
+            return real(*args, **kwargs), other.save(saved)
+        other.save(saved)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, step, interrupted)
+    assert_same(Recommender.load(saved), other)
+
+
+def test_a_reader_who_is_overtaken_again_and_again_gives_up(rec, saved, monkeypatch):
+    real = checkpoint._contents
+
+    def overtaken(*args):
+        rec.save(saved)
+        return real(*args)
+
+    monkeypatch.setattr(checkpoint, "_contents", overtaken)
+    with pytest.raises(ValueError, match=r"was saved anew 5 times while it was read: save it less often, or load it"):
+        Recommender.load(saved)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +256,32 @@ def test_nothing_else_is_overwritten(rec, tmp_path):
         (lambda _, d: d["model"]["kernel"].update(name="os.system"), "kernel 'os.system' is not among"),
         (lambda _, d: d["model"]["kernel"].update(low=9.0), "low must be below high"),
         (lambda _, d: d["model"]["prior"]["user"].update(bias_reg=-1.0), "bias_reg of the user prior must be positive"),
+        (lambda _, d: d["model"]["prior"]["user"].update(bias_reg="1"), "makes no sense, Type"),
+        (lambda _, d: d["model"]["prior"].pop("user"), "makes no sense, Type"),
+        (lambda _, d: d["model"].update(prior=[]), "makes no sense, AttributeError"),
+        (lambda _, d: d["model"].pop("kernel"), "makes no sense, KeyError: 'kernel'"),
+        (lambda _, d: d.pop("settings"), "makes no sense, KeyError: 'settings'"),
+        (lambda _, d: d.update(model=[]), "makes no sense, Type"),
+        (lambda _, d: d.update(settings=3), "makes no sense, Type"),
+        (lambda _, d: d.update(items="abc"), "makes no sense|ids must be a list"),
+        (lambda _, d: d["items"].append({"bite": "?"}), "makes no sense, KeyError: 'bytes'"),
+        (lambda _, d: d["items"].append(["a"]), "makes no sense, Type"),
+        (lambda a, _: a.update(users=np.zeros((3, 1))), r"ids must be a list, or one row of numbers, got \(3, 1\)"),
+        (lambda _, d: d["settings"].update(scale=[5.0, 1.0]), "scale must be two ascending finite numbers"),
+        (lambda _, d: d["settings"].update(scale=[1.0, np.inf]), "scale must be two ascending finite numbers"),
+        (lambda _, d: d["settings"].update(scale=[np.nan, 1.0]), "scale must be two ascending finite numbers"),
+        (lambda _, d: d["settings"].update(frozen=[0, 4]), r"frozen must be .*at most \(3, 3\), got \(0, 4\)"),
+        (lambda _, d: d["settings"].update(frozen=[-1, 0]), "frozen must be"),
+        (lambda _, d: d["settings"].update(frozen=[0]), "frozen must be"),
+        (lambda _, d: d["settings"].update(library="spark"), "library must be one of .*, got 'spark'"),
+        (lambda _, d: d["settings"].update(columns=["a", 3, "c", None, None]), "columns must have names"),
+        (lambda a, _: a.update({"params.user.bias": np.float32([0, np.nan, 0])}), "params.user.bias holds nan"),
+        (lambda a, _: a.update({"params.item.factors": np.full((3, 2), -np.inf, np.float32)}), "factors holds -inf"),
+        (lambda a, _: a.update({"params.user.factors": np.zeros((3, 2), int)}), "params.user.factors holds int64"),
+        (lambda a, _: a.update({"params.offset": np.zeros(2, np.float32)}), "the offset has shape"),
+        (lambda a, _: a.update({"ratings.item": np.zeros(5, np.float32)}), "ratings.item holds float32"),
+        (lambda a, _: a.update({"ratings.rating": np.ones(5, int)}), "ratings.rating holds int64"),
+        (lambda a, _: a.update({"ratings.rating": np.full(5, 99, np.float32)}), "outside the kernel's scale"),
     ],
 )
 def test_what_makes_no_sense_is_refused(saved, change, words):
@@ -228,6 +291,77 @@ def test_what_makes_no_sense_is_refused(saved, change, words):
     checkpoint.write(saved, found)
     with pytest.raises(ValueError, match=words):
         Recommender.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: a.pop("key"), "no array 'key'"),
+        (lambda a: a.update(key=np.zeros((3, 2), np.uint32)), "a posterior has one"),
+        (lambda a: a.update(key=np.zeros(2, np.float32)), "key holds float32"),
+        (lambda a: a.update({"draws.noise": np.float32(1)}), "the noise has shape"),
+        (lambda a: a.update({"draws.user.link_precision": np.zeros(1, np.float32)}), "a side's prior has shapes"),
+        (lambda a: a.update({name: array[:0] for name, array in a.items() if "draws" in name}), "the noise has shape"),
+    ],
+)
+def test_what_is_no_posterior_is_refused(tmp_path, change, words):
+    fit(method="gibbs", epochs=12).save(tmp_path / "model")
+    found = checkpoint.read(tmp_path / "model", "recommender")
+    change(found.arrays)
+    checkpoint.write(tmp_path / "model", found)
+    with pytest.raises(ValueError, match=words):
+        Recommender.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 0}, "is of format 0 and this version of jaxmf reads 1 to 2"),
+        ({"format": "2"}, "is of format '2'"),
+        ({"folder": 3}, "makes no sense, Type"),
+        ({"kind": None}, "holds a None and not a recommender"),
+        ({"files": []}, "makes no sense"),
+        ({"files": {"arrays": ["1"]}}, "makes no sense|was not there"),
+        ({"arrays": {"users": ["int64", [10**15]]}}, "arrays of 8000000000000000 bytes and its files of"),
+        ({"arrays": {"users": ["int64", [10**400]]}}, "bytes and its files of"),
+        ({"arrays": {"users": ["int64", [0, 10**400]]}}, "makes no sense|Maximum"),
+        ({"arrays": {"users": ["int64", "3"]}}, "makes no sense, Type"),
+        ({"arrays": {"users": ["number", [3]]}}, "makes no sense, Type"),
+        ({"arrays": 7}, "makes no sense, "),
+    ],
+)
+def test_a_forged_manifest_is_refused(saved, changes, words):
+    forged(saved, **changes)
+    with pytest.raises(ValueError, match=words):
+        Recommender.load(saved)
+
+
+def test_a_manifest_that_tells_other_shapes_is_refused(saved):
+    """Orbax itself gives what is on disk."""
+    arrays = json.loads((saved / "manifest.json").read_text())["arrays"]
+    forged(saved, arrays=arrays | {"users": ["int64", [2]]})
+    with pytest.raises(ValueError, match=r"holds users of shape \(3,\) and not \(2,\)"):
+        Recommender.load(saved)
+
+
+def test_nothing_nested_too_deep_is_read(saved):
+    (saved / "manifest.json").write_text("[" * 10**6)
+    with pytest.raises(ValueError, match="makes no sense, RecursionError"):
+        Recommender.load(saved)
+
+
+@pytest.mark.parametrize("progress", [{}, [], 3, {"epoch": "7"}, {"epoch": -1}, {"epoch": 1, "run": [3]}])
+def test_a_forged_state_is_refused(tmp_path, progress):
+    checkpoint.write(tmp_path / "run", checkpoint.Checkpoint("state", {"a": np.ones(2)}, {"progress": progress}))
+    with pytest.raises(ValueError, match=r"makes no sense|which no save does"):
+        load_state(tmp_path / "run", {"a": np.ones(2)}, run={"epochs": 3})
+
+
+def test_a_model_that_is_not_finite_is_not_saved(rec, tmp_path):
+    params = rec.model.params
+    model = rec.model.replace(params=params.replace(offset=jnp.float32(jnp.nan)))
+    with pytest.raises(ValueError, match=r"params.offset of the model is not finite.*fit the model anew"):
+        dataclasses.replace(rec, model=model).save(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", [f"format-{number + 1}" for number in range(checkpoint.FORMAT)])
@@ -258,6 +392,7 @@ SETTINGS = {
     "als": {"kernel": KERNELS[1], "rank": 3, "epochs": 6},
     "sgd": {"kernel": KERNELS[1], "rank": 3, "epochs": 6, "batch_size": 100},
     "gibbs": {"rank": 3, "sweeps": 6, "burn": 2, "keep": 2, "chains": 2},
+    "notebook": {"rank": 3, "epochs": 6},
 }
 
 
@@ -285,19 +420,13 @@ def assert_trees_equal(one, other):
 
 
 def test_a_keeper_refuses_what_it_cannot_do(ratings, tmp_path):
-    keeper = checkpoint.Keeper(tmp_path / "run")
+    keeper = checkpoint.Keeper(tmp_path / "run", settings={"epochs": 2})
     als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=3, watch=jaxmf.Watch(keeper=keeper))
-    with pytest.raises(ValueError, match=r"keeps a run of .*3.* and not of .*2.*: name another folder"):
-        als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=2, watch=jaxmf.Watch(keeper=keeper))
-    with pytest.raises(ValueError, match=r"'Linear\(\)'.* and not of .*'Logistic"):
-        als.fit(KEY, ratings, kernel=KERNELS[1], rank=3, epochs=3, watch=jaxmf.Watch(keeper=keeper))
-    chain = jaxmf.Watch(keeper=checkpoint.Keeper(tmp_path / "run-of-gibbs"))
-    jaxmf.gibbs.fit(KEY, ratings, watch=chain, **SETTINGS["gibbs"])
-    with pytest.raises(ValueError, match=r"'burn': 2.* and not of .*'burn': 3"):
-        jaxmf.gibbs.fit(KEY, ratings, watch=chain, **SETTINGS["gibbs"] | {"burn": 3})
     mine = jaxmf.Watch(keeper=keeper._replace(settings={"seed": 1}))
-    with pytest.raises(ValueError, match="'seed': 1"):
+    with pytest.raises(ValueError, match=r"a run with settings.seed None and this one has 1: name another folder"):
         als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=3, watch=mine)
+    with pytest.raises(ValueError, match=r"a run with epochs 3 and this one has 2"):
+        als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, epochs=2, watch=jaxmf.Watch(keeper=keeper))
     with pytest.raises(ValueError, match="is no checkpoint, it holds 'run"):
         als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, watch=jaxmf.Watch(keeper=checkpoint.Keeper(tmp_path)))
     with pytest.raises(ValueError, match="every must be 1 or more, got 0"):
@@ -305,6 +434,75 @@ def test_a_keeper_refuses_what_it_cannot_do(ratings, tmp_path):
     watch = jaxmf.Watch(validation=ratings, patience=2, keeper=keeper)
     with pytest.raises(ValueError, match="patience=2 with a keeper"):
         als.fit(KEY, ratings, kernel=KERNELS[0], rank=3, watch=watch)
+
+
+def one_higher(ratings):
+    rating = ratings.rating.copy()
+    rating[7] = 5.5 - rating[7]
+    return ratings.replace(rating=rating)
+
+
+HARD = jaxmf.priors.DEFAULT._replace(item=jaxmf.priors.Prior(40.0))
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "words"),
+    [
+        ("als", {"epochs": 7}, "epochs 6 and this one has 7"),
+        ("als", {"kernel": KERNELS[0]}, r"kernel 'Logistic\(.*\)' and this one has 'Linear\(\)'"),
+        ("als", {"rank": 4}, "rank 3 and this one has 4"),
+        ("als", {"prior": HARD}, r"prior.item.bias_reg 4.0 and this one has 40.0"),
+        ("als", {"steps": 2}, "steps 1 and this one has 2"),
+        ("als", {"cg_steps": 2}, "cg_steps 3 and this one has 2"),
+        ("als", {"features": "implicit"}, "features.*None and this one has 'sha256"),
+        ("als", {"key": 4}, "start.params.user.factors 'sha256 .*' and this one has 'sha256"),
+        ("als", {"ratings": one_higher}, "ratings.rating 'sha256 .*' and this one has 'sha256"),
+        ("als", {"method": "sgd"}, "batch_size None and this one has 100"),
+        ("sgd", {"batch_size": 50}, "batch_size 100 and this one has 50"),
+        ("sgd", {"prior": HARD}, r"prior.item.bias_reg"),
+        ("sgd", {"optimizer": optax.sgd(0.1)}, "own_optimizer False and this one has True"),
+        ("gibbs", {"burn": 3}, "burn 2 and this one has 3"),
+        ("gibbs", {"keep": 4}, "keep 2 and this one has 4"),
+        ("gibbs", {"likelihood": "ordinal"}, "likelihood 'Gaussian' and this one has 'Ordinal'"),
+        ("gibbs", {"features": "implicit"}, "features"),
+        ("gibbs", {"watch": "validation"}, "start.total"),
+        ("notebook", {"alpha": 0.5}, "alpha 0.02 and this one has 0.5"),
+        ("notebook", {"learning_rate": 0.1}, "learning_rate 0.005 and this one has 0.1"),
+    ],
+)
+def test_a_run_with_anything_else_is_refused(ratings, tmp_path, method, change, words):
+    """And not resumed as if it were the one that is kept, which has not even ended."""
+    watch = jaxmf.Watch(keeper=checkpoint.Keeper(tmp_path / "run"), callback=stop_after(2))
+    with pytest.raises(KeyboardInterrupt):
+        getattr(jaxmf, method).fit(KEY, ratings, watch=watch, **SETTINGS[method])
+    other = change.get("method", method)
+    settings = SETTINGS[other] | {
+        name: value for name, value in change.items() if name not in ("key", "ratings", "method")
+    }
+    if "features" in change:
+        settings["features"] = jaxmf.features.implicit_sides(ratings)
+    if "likelihood" in change:
+        settings["likelihood"] = jaxmf.likelihoods.Ordinal(np.unique(ratings.rating))
+    settings["watch"] = watch._replace(validation=ratings if "watch" in change else None)
+    key, data = jax.random.key(change.get("key", 3)), change.get("ratings", lambda same: same)(ratings)
+    with pytest.raises(ValueError, match=f"keeps a run with .*{words}.*: name another folder, or remove it"):
+        getattr(jaxmf, other).fit(key, data, **settings)
+
+
+def test_a_run_is_known_again_in_another_process(tmp_path):
+    """What tells it from others depends on nothing but the arguments."""
+    code = """
+        import sys, jax, numpy as np, jaxmf
+        row = np.arange(12, dtype=np.int32)
+        data = jaxmf.ratings.Ratings(row // 4, row % 4, 1 + row % 5 * 1.0, np.ones(12), n_users=3, n_items=4)
+        features = jaxmf.features.implicit_sides(data)
+        watch = jaxmf.Watch(keeper=jaxmf.checkpoint.Keeper(sys.argv[1]))
+        print(len(jaxmf.als.fit(jax.random.key(0), data, kernel=jaxmf.kernels.Logistic(0.5, 5.5), rank=2, epochs=2,
+                                features=features, watch=watch).history))
+    """
+    run = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "run")]
+    lengths = [subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()[-1] for _ in range(2)]
+    assert lengths == ["1", "0"]
 
 
 def test_a_state_of_other_settings_is_refused(ratings, tmp_path):

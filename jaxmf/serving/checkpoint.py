@@ -7,30 +7,37 @@ Nothing that is read is run: arrays are numbers, documents are JSON. The checksu
 against a forger, so what a document says is checked again where it is used.
 """
 
-import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxmf.serving.leaves import named, unnamed
+from jaxmf.serving.files import COPY, check_file, digest, files, sealed, to_disk
+from jaxmf.training.leaves import named, unnamed
 
 FORMAT = 2
 """The format that is written, and the newest that is read; 1 had no links."""
 
 MANIFEST, ARRAYS = "manifest.json", "arrays"
 DATA = re.compile(r"data-[0-9a-f]{32}")
-COPY = "restore it from a copy, or save it anew"
 
 CHUNK = 2**22
 """Bytes a chunk of an array."""
+
+TRIES = 5
+"""How often reading starts over where a save completes meanwhile."""
+
+NONSENSE = (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+"""What comes of taking a document for what it is not."""
 
 State = TypeVar("State")
 
@@ -70,16 +77,16 @@ def write(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
         "kind": checkpoint.kind,
         "folder": folder.name,
         "arrays": {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()},
-        "files": {name: [file.stat().st_size, _digest(file)] for name, file in _files(folder).items()},
+        "files": {name: [file.stat().st_size, digest(file)] for name, file in files(folder).items()},
     }
     for file in folder.rglob("*"):
-        _to_disk(file)
-    _to_disk(folder)
+        to_disk(file)
+    to_disk(folder)
     fresh = path / f"{MANIFEST}.{folder.name}"
-    fresh.write_text(_sealed(manifest), encoding="utf-8")
-    _to_disk(fresh)
+    fresh.write_text(sealed(manifest), encoding="utf-8")
+    to_disk(fresh)
     fresh.replace(path / MANIFEST)
-    _to_disk(path)
+    to_disk(path)
     for old in path.iterdir():
         if DATA.fullmatch(old.name) and old != folder:
             shutil.rmtree(old)
@@ -88,31 +95,70 @@ def write(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
 
 
 def read(path: str | os.PathLike, kind: str) -> Checkpoint:
-    """The checkpoint at `path`, if every byte of it is what was written.
+    """The checkpoint at `path`, if every byte of it is what was written; the new one if a save completes meanwhile.
 
     Raises:
-        ValueError: If there is none, it is of another kind, was written by a newer version, or is truncated or altered.
+        ValueError: If there is none, it is of another kind, was written by a newer version, is truncated or altered, or
+            makes no sense.
         ImportError: If Orbax is not installed.
     """
     path = Path(path).absolute()
-    manifest = _manifest(path)
+    with sensible(path):
+        for _ in range(TRIES):
+            manifest = _manifest(path)
+            # A save removes the old folder after it has replaced the manifest: what was read counts where that stands.
+            try:
+                found = _contents(path, manifest, kind)
+            except (ValueError, OSError, *NONSENSE):
+                if _manifest(path) == manifest:
+                    raise
+            else:
+                if _manifest(path) == manifest:
+                    return found
+    raise ValueError(f"{path} was saved anew {TRIES} times while it was read: save it less often, or load it later")
+
+
+@contextmanager
+def sensible(path: str | os.PathLike) -> Iterator[None]:
+    """Turns what a document raises where it is taken for what it is not into a ValueError that says so."""
+    try:
+        yield
+    except NONSENSE as error:
+        raise ValueError(f"{path} makes no sense, {type(error).__name__}: {error}. No save wrote it: {COPY}") from error
+
+
+def _contents(path: Path, manifest: dict[str, Any], kind: str) -> Checkpoint:
     if manifest["kind"] != kind:
         raise ValueError(f"{path} holds a {manifest['kind']} and not a {kind}: load it as what it is")
     if not DATA.fullmatch(manifest["folder"]):
         raise ValueError(f"{path / MANIFEST} names the folder {manifest['folder']!r}, which no save does: {COPY}")
     folder = path / manifest["folder"]
-    found, files = _files(folder), manifest["files"]
-    for name in files.keys() | found.keys():
-        _check_file(folder / name, *files.get(name, (None, None)), missing=name not in found)
-    empty = {name: np.empty(shape, np.dtype(dtype)) for name, (dtype, shape) in manifest["arrays"].items()}
-    whole = {name: array for name, array in empty.items() if array.size}
-    loaded = _orbax().load(folder / ARRAYS, whole) if whole else {}
+    found, told = files(folder), manifest["files"]
+    for name in told.keys() | found.keys():
+        check_file(folder / name, *told.get(name, (None, None)), missing=name not in found)
+    arrays = _load_arrays(folder / ARRAYS, manifest["arrays"], sum(size for size, _ in told.values()))
     documents = {
         name.removesuffix(".json"): json.loads((folder / name).read_bytes())
-        for name in files
+        for name in told
         if name.endswith(".json") and "/" not in name
     }
-    return Checkpoint(kind, {name: np.asarray(loaded.get(name, empty[name])) for name in empty}, documents)
+    return Checkpoint(kind, arrays, documents)
+
+
+def _load_arrays(folder: Path, told: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
+    """The arrays, whose dtypes and shapes are told; what is on disk is of `size` bytes."""
+    forms = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in told.items()}
+    needed = sum(dtype.itemsize * math.prod(shape) for dtype, shape in forms.values())
+    if needed > size:
+        raise ValueError(f"{folder} is of arrays of {needed} bytes and its files of {size}, which no save does: {COPY}")
+    empty = {name: np.empty(shape, dtype) for name, (dtype, shape) in forms.items()}
+    whole = {name: array for name, array in empty.items() if array.size}
+    loaded = _orbax().load(folder, whole) if whole else {}
+    arrays = {name: np.asarray(loaded.get(name, empty[name])) for name in empty}
+    for name, array in arrays.items():
+        if (array.dtype, array.shape) != forms[name]:
+            raise ValueError(f"{folder} holds {name} of shape {array.shape} and not {forms[name][1]}: {COPY}")
+    return arrays
 
 
 def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -133,7 +179,7 @@ def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
 def save_state(path: str | os.PathLike, state: PyTree, *, epoch: int = 0, run: dict[str, Any] | None = None) -> None:
     """Save a trainer's state, its random key included, to go on from after `epoch` epochs.
 
-    `run` is what tells its run from others, as JSON can say it.
+    `run` is what tells its run from others: numbers and words by name.
 
     Example:
         >>> import tempfile
@@ -155,10 +201,18 @@ def load_state(path: str | os.PathLike, like: State, *, run: dict[str, Any] | No
         ValueError: As `read`, or if the state is not like `like`, or is of another `run` than is asked for.
     """
     _, arrays, documents = read(path, "state")
-    kept, asked = documents["progress"].get("run"), json.loads(json.dumps(run))
-    if asked is not None and kept != asked:
-        raise ValueError(f"{path} keeps a run of {kept} and not of {asked}: name another folder, or remove it")
-    return unnamed(like, arrays), int(documents["progress"]["epoch"])
+    with sensible(path):
+        epoch, kept = documents["progress"]["epoch"], documents["progress"].get("run") or {}
+        if not (type(epoch) is int and epoch >= 0):
+            raise ValueError(f"{path} is of a state after {epoch!r} epochs, which no save does: {COPY}")
+        asked = kept if run is None else json.loads(json.dumps(run))
+        for name in asked | kept:
+            if asked.get(name) != kept.get(name):
+                raise ValueError(
+                    f"{path} keeps a run with {name} {kept.get(name)!r} and this one has {asked.get(name)!r}: "
+                    "name another folder, or remove it"
+                )
+        return unnamed(like, arrays), epoch
 
 
 class Keeper(NamedTuple):
@@ -167,7 +221,12 @@ class Keeper(NamedTuple):
     Attributes:
         path: The checkpoint.
         every: Epochs between two saves.
-        settings: What tells the run from others, as JSON can say it: the state of a run of other settings is refused.
+        settings: What tells the run from others besides its own facts, as JSON can say it, by name.
+
+    The state of a run with other facts is refused. A trainer's own facts are the number of epochs, on which learning
+    rates and kept draws depend, the kernel, the rank, the trainer's settings (of an optimizer of Optax, whether there
+    is one), the ratings, and the first state (`start`), which depends on the random key. Arrays are told apart by
+    hashes, and first states that a CPU and a GPU draw may not be the same to the last bit.
     """
 
     path: str | os.PathLike
@@ -179,8 +238,7 @@ class Keeper(NamedTuple):
 
         Raises:
             ValueError: As `load_state`, or if `every` is below 1, something else is at `path`, or it is of
-                another run: of another number of epochs, on which learning rates and kept draws depend, of another
-                kernel, or of other settings.
+                another run.
             ImportError: If Orbax is not installed.
         """
         if not self.every >= 1:
@@ -196,11 +254,14 @@ class Keeper(NamedTuple):
         save_state(self.path, state, epoch=epoch, run=self._run(run))
 
     def _run(self, run: Mapping[str, Any]) -> dict[str, Any]:
-        return {**run, **(self.settings or {})}
+        return {**{f"settings.{name}": value for name, value in (self.settings or {}).items()}, **run}
 
 
 def _check_place(path: Path) -> None:
-    """Refuse a folder that holds something else."""
+    """Refuse a file, and a folder that holds something else."""
+    nearest = next(place for place in (path, *path.parents) if place.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"{nearest} is a file and no checkpoint: name a new folder or a checkpoint's")
     names = [entry.name for entry in path.iterdir()] if path.exists() else []
     strangers = [name for name in names if not (name.startswith(MANIFEST) or DATA.fullmatch(name))]
     if strangers:
@@ -217,50 +278,13 @@ def _manifest(path: Path) -> dict[str, Any]:
         del manifest["checksum"]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} is truncated or altered, it is no whole manifest: {COPY}") from error
-    if text != _sealed(manifest):
+    if text != sealed(manifest):
         raise ValueError(f"{file} is altered, its checksum is another: {COPY}")
-    if manifest["format"] > FORMAT:
+    if manifest["format"] not in range(1, FORMAT + 1):
         raise ValueError(
-            f"{path} is of format {manifest['format']} and this version of jaxmf reads up to {FORMAT}: update jaxmf"
+            f"{path} is of format {manifest['format']!r} and this version of jaxmf reads 1 to {FORMAT}: update jaxmf"
         )
     return manifest
-
-
-def _sealed(manifest: dict[str, Any]) -> str:
-    """The manifest's one and only text, its own checksum last."""
-    checksum = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
-    return json.dumps(manifest | {"checksum": checksum})
-
-
-def _check_file(file: Path, size: int | None, digest: str | None, *, missing: bool) -> None:
-    if missing:
-        raise ValueError(f"{file} is missing, the checkpoint is truncated: {COPY}")
-    if size is None:
-        raise ValueError(f"{file} was not there when the checkpoint was written, it is altered: remove the file")
-    found = file.stat().st_size
-    if found < size:
-        raise ValueError(f"{file} is truncated, it has {found} of {size} bytes: {COPY}")
-    if _digest(file) != digest:
-        raise ValueError(f"{file} is altered, its checksum is another: {COPY}")
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Every file below a folder, by its path from there."""
-    return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if not file.is_dir()}
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _to_disk(file: Path) -> None:
-    """Wait until a file, or a folder's list of files, has reached the disk."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _orbax():  # noqa: ANN202 a module

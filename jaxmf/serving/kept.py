@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,20 +13,59 @@ from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings, Vocabulary
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import kernels, links
-from jaxmf.model.kernels import Kernel
+from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.links import Links
 from jaxmf.model.params import Params
 from jaxmf.model.posterior import Draw, Side
 from jaxmf.model.priors import Prior, Priors, check
 from jaxmf.model.tables import Table
-from jaxmf.serving.leaves import named
+from jaxmf.serving.frames import Columns
 from jaxmf.serving.models import Point, Posterior
+from jaxmf.training.leaves import named
 
 Document = dict[str, Any]
 
 KERNELS: dict[str, Any] = {
     kernel.__name__: kernel for kernel in (kernels.Linear, kernels.Logistic, kernels.Polynomial, kernels.RBF)
 }
+
+LIBRARIES = ("cudf", "modin", "pandas", "polars", "pyarrow")
+"""Of frames that narwhals makes."""
+
+SIDES = ("users", "items")
+SETTINGS = ("columns", "scale", "frozen", "library")
+ANEW = "save the checkpoint anew"
+
+
+def of_fields(fields: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], Document]:
+    """A recommender's fields as arrays and documents.
+
+    Raises:
+        ValueError: If an id or the kernel can't be kept, or the model is not finite.
+    """
+    arrays, model = of_model(fields["model"])
+    broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and not _finite(array)]
+    if broken:
+        raise ValueError(f"{broken[0]} of the model is not finite, and would not be read again: fit the model anew")
+    documents: Document = {"model": model, "settings": {name: fields[name] for name in SETTINGS}}
+    for side in SIDES:
+        ids = of_ids(fields[side])
+        (arrays if isinstance(ids, np.ndarray) else documents)[side] = ids
+    return arrays | named({"ratings": fields["ratings"]}), documents
+
+
+def to_fields(arrays: dict[str, np.ndarray], documents: Document) -> dict[str, Any]:
+    """A recommender's fields again, and nothing that can't be a recommender's.
+
+    Raises:
+        ValueError: If an array or a setting is out of range.
+    """
+    users, items = (to_ids((documents | arrays)[side]) for side in SIDES)
+    sizes = len(users), len(items)
+    model, ratings = to_model(arrays, documents["model"], *sizes), to_ratings(arrays, *sizes)
+    check_ratings(model.kernel, ratings.rating)
+    settings = _to_settings(documents["settings"], sizes)
+    return {"model": model, "users": users, "items": items, "ratings": ratings, **settings}
 
 
 def of_model(model: Point | Posterior) -> tuple[dict[str, np.ndarray], Document]:
@@ -60,10 +100,15 @@ def to_model(arrays: dict[str, np.ndarray], document: Document, n_users: int, n_
         return Point(params, kernel, priors, _links(arrays, n_users, n_items, params.item.rank))
     found = _filled({"draws": Draw(_params(), _side(), _side(), 0), "key": 0}, arrays)
     draws = found["draws"]
+    if draws.noise.ndim != 1 or not len(draws.noise):
+        raise ValueError(f"the noise has shape {draws.noise.shape}, a posterior has one number a draw: {ANEW}")
     _check_shapes(draws.params, draws.noise.shape, n_users, n_items)
     for side, columns in ((draws.user, n_items), (draws.item, n_users)):
         _check_side(side, draws.noise.shape, columns, draws.params.item.rank)
-    return Posterior(draws, kernel, jax.random.wrap_key_data(found["key"]))
+    key = jax.random.wrap_key_data(found["key"])
+    if key.shape:
+        raise ValueError(f"there are {key.shape} keys, a posterior has one: {ANEW}")
+    return Posterior(draws, kernel, key)
 
 
 def to_ratings(arrays: dict[str, np.ndarray], n_users: int, n_items: int) -> Ratings:
@@ -72,10 +117,12 @@ def to_ratings(arrays: dict[str, np.ndarray], n_users: int, n_items: int) -> Rat
     Raises:
         ValueError: If an array is missing, or one holds what no ratings are.
     """
-    names = ("user", "item", "rating", "weight")
-    columns = [arrays.get(f"ratings.{name}", np.zeros((0, 0))) for name in names]
+    kinds = {"user": "i", "item": "i", "rating": "f", "weight": "f"}
+    columns = [arrays.get(f"ratings.{name}", np.zeros((0, 0))) for name in kinds]
     if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1:
-        raise ValueError(f"the ratings have shapes {[column.shape for column in columns]}: save the checkpoint anew")
+        raise ValueError(f"the ratings have shapes {[column.shape for column in columns]}: {ANEW}")
+    for (name, kind), column in zip(kinds.items(), columns, strict=True):
+        _check_kind(f"ratings.{name}", column, kind)
     ratings = Ratings(*columns, n_users=n_users, n_items=n_items)
     check_coordinates(ratings)
     return ratings
@@ -106,7 +153,13 @@ def of_ids(known: Vocabulary) -> np.ndarray | list:
 
 
 def to_ids(ids: np.ndarray | list) -> Vocabulary:
-    """The vocabulary again."""
+    """The vocabulary again.
+
+    Raises:
+        ValueError: If these are no ids, or one comes twice.
+    """
+    if not (isinstance(ids, list) or (ids.ndim == 1 and ids.dtype.kind in "iuf")):
+        raise ValueError(f"ids must be a list, or one row of numbers, got {np.shape(ids)} {ids.dtype}: {ANEW}")
     return Vocabulary(ids if isinstance(ids, np.ndarray) else [_unplain(value) for value in ids])
 
 
@@ -148,32 +201,64 @@ def _links(arrays: dict[str, np.ndarray], n_users: int, n_items: int, k: int) ->
     return found
 
 
+def _to_settings(document: Document, sizes: tuple[int, int]) -> dict[str, Any]:
+    columns, library = Columns(*document["columns"]), document["library"]
+    if not all(isinstance(name, str) or (at > 2 and name is None) for at, name in enumerate(columns)):
+        raise ValueError(f"columns must have names, got {columns}: {ANEW}")
+    low, high = document["scale"]
+    if not -np.inf < low <= high < np.inf:
+        raise ValueError(f"scale must be two ascending finite numbers, got {low} and {high}: {ANEW}")
+    frozen = tuple(document["frozen"])
+    if len(frozen) != 2 or not all(type(n) is int and 0 <= n <= size for n, size in zip(frozen, sizes, strict=True)):
+        raise ValueError(f"frozen must be numbers of users and items, at most {sizes}, got {frozen}: {ANEW}")
+    if library not in LIBRARIES:
+        raise ValueError(f"library must be one of {LIBRARIES}, got {library!r}: {ANEW}")
+    return {"columns": columns, "scale": (low, high), "frozen": frozen, "library": library}
+
+
+def _check_kind(name: str, array: np.ndarray, kind: str) -> None:
+    """Refuse an array of other numbers, or of some that are not finite."""
+    if array.dtype.kind != kind:
+        raise ValueError(f"{name} holds {array.dtype}, which it never does: {ANEW}")
+    if not _finite(array):
+        raise ValueError(f"{name} holds {array[~np.isfinite(array)][0]}, and must be finite: {ANEW}")
+
+
+def _finite(array: np.ndarray) -> bool:
+    """Whether all numbers are, without an array of answers."""
+    return bool(np.isfinite([array.min(initial=0), array.max(initial=0)]).all())
+
+
 def _filled(form: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
     """The tree of this form, its leaves on the device; `arrays` gives them up, so that none is held twice for long."""
     names, treedef = list(named(form)), jax.tree.structure(form)
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(f"the checkpoint has no array {missing[0]!r}: it is none of this model; save it anew")
+    for name in names:
+        _check_kind(name, arrays[name], "u" if name == "key" else "f")
     return jax.tree.unflatten(treedef, [jax.block_until_ready(jax.device_put(arrays.pop(name))) for name in names])
 
 
 def _check_shapes(params: Params, draws: tuple[int, ...], n_users: int, n_items: int) -> None:
     k = params.item.rank
+    if params.offset.shape != draws:
+        raise ValueError(f"the offset has shape {params.offset.shape}, the model needs {draws}: {ANEW}")
     for name, table, rows in (("user", params.user, n_users), ("item", params.item, n_items)):
         found, expected = (table.bias.shape, table.factors.shape), ((*draws, rows), (*draws, rows, k))
         if found != expected:
-            raise ValueError(f"the {name} table has shapes {found}, the ids need {expected}: save the checkpoint anew")
+            raise ValueError(f"the {name} table has shapes {found}, the ids need {expected}: {ANEW}")
 
 
 def _check_side(side: Side, draws: tuple[int, ...], columns: int, k: int) -> None:
-    found = jax.tree.map(np.shape, (side.mean, side.precision))
+    found = jax.tree.map(np.shape, (side.mean, side.precision, side.link_precision))
     row = Table(draws, (*draws, k))
-    if found != (row, row):
-        raise ValueError(f"a side's prior has shapes {found} in a model of rank {k}: save the checkpoint anew")
+    if found != (row, row, draws):
+        raise ValueError(f"a side's prior has shapes {found} in a model of rank {k}: {ANEW}")
     _check_link(side.link, draws, columns, k)
 
 
 def _check_link(link: Table, draws: tuple[int, ...], columns: int, k: int) -> None:
     found = jax.tree.map(np.shape, link)
     if found not in [Table((*draws, rows), (*draws, rows, k)) for rows in (0, columns)]:
-        raise ValueError(f"a side's link has shapes {found} in a model of rank {k}: save the checkpoint anew")
+        raise ValueError(f"a side's link has shapes {found} in a model of rank {k}: {ANEW}")

@@ -15,10 +15,9 @@ from jaxmf.data.ratings import Duplicates, Ratings, Vocabulary, from_frame
 from jaxmf.model.kernels import Kernel, check_ratings, for_range
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import kept
-from jaxmf.serving.checkpoint import Checkpoint, read, write
+from jaxmf.serving.checkpoint import Checkpoint, read, sensible, write
 from jaxmf.serving.fitting import Method, fit_model
 from jaxmf.serving.frames import Columns, Unknown, asked, of_users, pair_rows, rows_of_ids
-from jaxmf.serving.leaves import named
 from jaxmf.serving.models import Point, Posterior
 
 Ids = Iterable[Hashable]
@@ -259,13 +258,7 @@ class Recommender:
             ValueError: If something else is at `path`, or an id or the kernel can't be kept.
             ImportError: If Orbax is not installed.
         """
-        arrays, model = kept.of_model(self.model)
-        settings = {name: getattr(self, name) for name in ("columns", "scale", "frozen", "library")}
-        documents = {"model": model, "settings": settings}
-        for side, known in (("users", self.users), ("items", self.items)):
-            ids = kept.of_ids(known)
-            (arrays if isinstance(ids, np.ndarray) else documents)[side] = ids
-        write(path, Checkpoint(KIND, arrays | named({"ratings": self.ratings}), documents))
+        write(path, Checkpoint(KIND, *kept.of_fields(vars(self))))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Recommender":
@@ -276,12 +269,8 @@ class Recommender:
             ImportError: If Orbax is not installed.
         """
         _, arrays, documents = read(path, KIND)
-        users, items = (kept.to_ids((documents | arrays)[side]) for side in ("users", "items"))
-        model = kept.to_model(arrays, documents["model"], len(users), len(items))
-        settings = documents["settings"]
-        scale, frozen = (tuple(settings[name]) for name in ("scale", "frozen"))
-        ratings = kept.to_ratings(arrays, len(users), len(items))
-        return cls(model, users, items, ratings, Columns(*settings["columns"]), scale, frozen, settings["library"])
+        with sensible(path):
+            return cls(**kept.to_fields(arrays, documents))
 
     def _sides(self) -> dict[str, Vocabulary]:
         return {self.columns.user: self.users, self.columns.item: self.items}

@@ -192,5 +192,6 @@ def fit(
         epochs=epochs,
         watch=watch,
         remedy=REMEDY,
+        settings={"prior": priors, "features": features, "steps": steps, "cg_steps": cg_steps},
     )
     return Fit(state.params, *log, state.links)

@@ -135,7 +135,14 @@ def fit(
         watch=watch,
         remedy="standardise the features",
         rmse=_running_rmse,
-        settings={"burn": burn},
+        settings={
+            "likelihood": type(likelihood).__name__,
+            "features": features,
+            "burn": burn,
+            "keep": keep,
+            "chains": chains,
+            "validation": watch.validation,
+        },
     )
     predicted = np.asarray(chain.total.mean(0)) / (sweeps - burn)
     posterior = jax.tree.map(lambda x: x.reshape(keep, *x.shape[2:]), chain.kept)

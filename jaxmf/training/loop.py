@@ -17,6 +17,7 @@ from jaxmf.model import objective
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.links import Links
 from jaxmf.model.params import Params
+from jaxmf.training.leaves import facts
 
 
 @runtime_checkable
@@ -92,6 +93,8 @@ class Watch(NamedTuple):
             axis of chains in front.
         keeper: Where the state is kept every few epochs and after the last. A `fit` with the same arguments goes on
             from what is there and ends where an uninterrupted one would have; its history is that of its own epochs.
+            One with other arguments is refused, be it another key, prior, kernel, number of epochs, or other ratings or
+            features. Only an optimizer of your own can't be told from another one.
     """
 
     validation: Ratings | None = None
@@ -153,7 +156,7 @@ def run(
         watch: What to look at.
         remedy: What to change where the loss stops being finite, for the error's text.
         rmse: RMSE of a state's predictions on the validation part; else that of its `params`.
-        settings: What else tells the run from others, for the keeper, as JSON can say it.
+        settings: What changes the result besides, for the keeper: a tree of numbers, words and arrays.
 
     Returns:
         The last state, or the best epoch's under early stopping, and the log.
@@ -175,8 +178,12 @@ def run(
 
         return lax.scan(one, state, None, length=size)
 
-    of = {"epochs": epochs, "kernel": str(kernel), **settings}
-    state, begin = (state, 0) if watch.keeper is None else watch.keeper.load(state, of)
+    of: dict[str, Any] = {}
+    begin = 0
+    if watch.keeper is not None:
+        told = {"epochs": epochs, "kernel": str(kernel), "rank": state.params.item.rank}
+        of = facts({**told, **settings, "ratings": ratings, "start": state})
+        state, begin = watch.keeper.load(state, of)
     start = time.perf_counter()
     program = jax.jit(several, donate_argnums=0).lower(state, data, watch.validation).compile()
     compiled = time.perf_counter()

@@ -86,5 +86,6 @@ def fit(
         epochs=epochs,
         watch=watch,
         remedy="lower the learning rate or alpha",
+        settings={"alpha": alpha, "batch_size": batch_size, "learning_rate": learning_rate},
     )
     return Fit(state.params, *log, state.links)

@@ -226,7 +226,8 @@ def fit(
         features: Features of either side's rows, whose link is found from the rows after every epoch.
         epochs: Passes over the ratings.
         batch_size: Ratings a step.
-        optimizer: Any row-wise Optax optimizer, schedules included; else `default_optimizer`.
+        optimizer: Any row-wise Optax optimizer, schedules included; else `default_optimizer`. A run that is kept is not
+            told from one with another optimizer of yours: Optax's have no names.
         watch: Validation, early stopping, progress.
 
     Raises:
@@ -247,10 +248,21 @@ def fit(
     check_rows(features, ratings.n_users, ratings.n_items)
     priors = check(prior)
     batch_size = min(batch_size, len(ratings))
+    settings = {"prior": priors, "features": features, "batch_size": batch_size, "own_optimizer": optimizer is not None}
     optimizer = optimizer or default_optimizer(epochs, len(ratings), batch_size)
     state = init(key, ratings, kernel=kernel, rank=rank, optimizer=optimizer, features=features)
 
     data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors, jax.tree.map(jnp.asarray, features))
     one = functools.partial(epoch, kernel=kernel, batch_size=batch_size, optimizer=optimizer)
-    state, log = loop.run(state, data, one, ratings=ratings, kernel=kernel, epochs=epochs, watch=watch, remedy=REMEDY)
+    state, log = loop.run(
+        state,
+        data,
+        one,
+        ratings=ratings,
+        kernel=kernel,
+        epochs=epochs,
+        watch=watch,
+        remedy=REMEDY,
+        settings=settings,
+    )
     return Fit(state.params, *log, state.links)

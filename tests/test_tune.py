@@ -1,11 +1,17 @@
 """Sweeps: each fit of the one program against the trainer's own, halving, divergence, and the tables made of them."""
 
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+import report
+import runs
+import tune as script
 
 from jaxmf.data import splits
 from jaxmf.data.features import Sides, implicit_sides, multi_hot
@@ -272,3 +278,77 @@ def test_bad_folds_are_refused(ratings):
             tune.sweep(ratings, [split], tune.grid({"rank": [2]}), kernel=Linear(), trainer=ALS())
     with pytest.raises(ValueError, match="no fold"):
         tune.sweep(ratings, [], tune.grid({"rank": [2]}), kernel=Linear(), prior=Prior())
+
+
+def kept(folder, ratings, *arguments) -> runs.Run:
+    """What `scripts/tune.py` keeps of a search."""
+    path = folder / "ratings.csv"
+    pd.DataFrame({"userId": ratings.user, "movieId": ratings.item, "rating": ratings.rating}).to_csv(path, index=False)
+    options = ["--data", path, "--timestamp", "None", "--folds", 2, "--run", folder / "run", *arguments]
+    subprocess.run([sys.executable, script.__file__, *map(str, options)], check=True, capture_output=True)
+    return runs.read(folder / "run")
+
+
+def page_of(one: runs.Run) -> str:
+    """The report of a run alone."""
+    return report.page("Search", {"search": one}, Path.as_posix, None)
+
+
+def test_a_kept_search_has_every_epoch_and_its_ranking(tmp_path, ratings):
+    pytest.importorskip("tensorboardX")
+    search = ["--random", 6, "--seeds", 2, "--epochs", 3, "--halving", "--tensorboard"]
+    one = kept(tmp_path, ratings, *search)
+    assert {"configurations": 6, "seeds": 2, "folds": 2}.items() <= one.result.items()
+    ranking = pd.DataFrame(one.result["ranking"])
+    assert ranking.epoch.tolist() == [3] * 2 + [2] * 4
+    assert ranking.fits.tolist() == [4] * 6
+    assert (ranking.rmse[0], ranking.sd[0]) == (one.result["rmse"], one.result["sd"])
+    assert one.result["best"].items() <= one.result["ranking"][0].items()
+    fits = one.metrics.groupby(["configuration", "seed", "fold"])
+    assert len(fits) == 6 * 2 * 2
+    trained = ranking.set_index("configuration").epoch
+    assert {name[0]: count for name, count in fits.size().items()} == trained.to_dict()
+    last = fits.validation_rmse.last().groupby("configuration").mean()
+    np.testing.assert_allclose(ranking.set_index("configuration").rmse.sort_index(), last, rtol=1e-6)
+    assert [plot.name for plot in one.plots] == ["tune.png", "tune_by_epoch.png"]
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"validation_rmse/configuration_5/seed_1/fold_2" in events.read_bytes()
+    assert f"| {ranking.rmse[5]:.4g} " in page_of(one)
+
+
+def test_a_kept_search_by_optuna_has_its_trials(tmp_path, ratings):
+    pytest.importorskip("optuna")
+    one = kept(tmp_path, ratings, "--optuna", 3, "--epochs", 2, "--chunk", 2)
+    ranking = pd.DataFrame(one.result["ranking"])
+    assert sorted(ranking.configuration) == [0, 1, 2]
+    assert ranking.rmse.is_monotonic_increasing
+    assert (one.result["configurations"], one.result["rmse"]) == (3, ranking.rmse[0])
+    assert one.result["best"].items() <= one.result["ranking"][0].items()
+    assert len(one.metrics) == 3 * 2 * 2
+    assert [plot.name for plot in one.plots] == ["tune.png"]
+    assert f"| {ranking.rmse[2]:.4g} " in page_of(one)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optuna": 0}, "--optuna must be 1 or more, got 0: it is how many trials"),
+        ({"random": -1}, "--random must be 1 or more, got -1: it is how many configurations"),
+        ({"seeds": 0}, "--seeds must be 1 or more, got 0"),
+        ({"grid": 9}, "--grid must be 1, 8, 27 or 64, got 9"),
+        ({"grid": -8}, "--grid must be 1, 8, 27 or 64, got -8"),
+        ({"grid": 8, "random": 8}, "--grid and --random are different searches: ask for one"),
+        ({"random": 8, "optuna": 8}, "--random and --optuna are different searches"),
+        ({"optuna": 8, "kernel": "linear"}, "--kernel can't be had with --optuna 8, .* search with --random 8"),
+        ({"optuna": 8, "seeds": 2}, "--seeds can't be had with --optuna 8"),
+        ({"optuna": 8, "halving": True}, "--halving can't be had with --optuna 8"),
+        ({"optuna": 8, "compare": True}, "--compare can't be had with --optuna 8"),
+    ],
+)
+def test_searches_that_cannot_be_had_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        script.Tune(**settings)
+
+
+def test_what_diverged_has_no_number_in_json():
+    assert script.rows(pd.DataFrame({"rank": [2], "rmse": [np.nan]})) == [{"rank": 2, "rmse": None}]

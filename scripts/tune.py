@@ -23,6 +23,9 @@ RANGES = {"item_factor_reg": (1.75, 28.0), "bias_reg": (1.0, 16.0)}
 """Around the trainers' defaults, 7 and 4. The users' factors keep theirs: of the two sides' regularisations only the
 product matters, since one side's factors can shrink as the other's grow."""
 
+SIDES = {side**3: side for side in (1, 2, 3, 4)}
+"""Grids and how many values each of the three settings has."""
+
 SURPRISE = {
     "n_factors": [25, 50, 100, 150],
     "n_epochs": [20, 30, 40, 60],
@@ -36,8 +39,8 @@ SURPRISE = {
 class Tune(Run):
     """Search the settings of alternating least squares by cross-validation."""
 
-    grid: int | None = 64
-    """Configurations of a grid over `item_factor_reg`, `bias_reg` and `rank`: a cube of a whole number."""
+    grid: int | None = None
+    """Configurations of a grid over `item_factor_reg`, `bias_reg` and `rank`: 1, 8, 27 or 64, the default."""
     random: int | None = None
     """Random configurations instead."""
     optuna: int | None = None
@@ -46,8 +49,8 @@ class Tune(Run):
     """Seeds of each configuration."""
     folds: int = 5
     """Random folds of cross-validation."""
-    kernel: Literal["linear", "logistic", "polynomial", "rbf"] = "linear"
-    """Kernel."""
+    kernel: Literal["linear", "logistic", "polynomial", "rbf"] | None = None
+    """Kernel; else the linear one, and for Optuna whichever a trial chooses."""
     features: Literal["none", "implicit"] = "none"
     """What the prior's mean is made of: nothing, or which items a user rated and which users an item (SVD++)."""
     epochs: int = 10
@@ -59,24 +62,57 @@ class Tune(Run):
     compare: bool = False
     """Fit the same one after another too, and let Surprise's GridSearchCV search 64 configurations of SVD."""
 
+    def __post_init__(self) -> None:
+        searches = [f"--{name}" for name in ("grid", "random", "optuna") if getattr(self, name) is not None]
+        if len(searches) > 1:
+            raise ValueError(f"{' and '.join(searches)} are different searches: ask for one of them")
+        if not searches:
+            self.grid = 64
+        if self.grid is not None and self.grid not in SIDES:
+            raise ValueError(f"--grid must be 1, 8, 27 or 64, got {self.grid}: it is a cube; or use --random")
+        counted = {"random": "configurations", "optuna": "trials", "seeds": "seeds of each configuration"}
+        for name, what in counted.items():
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"--{name} must be 1 or more, got {number}: it is how many {what}; or leave it out")
+        if self.optuna is None:
+            self.kernel = self.kernel or "linear"
+            return
+        idle = {"kernel": self.kernel, "seeds": self.seeds > 1, "halving": self.halving, "compare": self.compare}
+        given = [name for name, value in idle.items() if value]
+        if given:
+            raise ValueError(
+                f"--{given[0]} can't be had with --optuna {self.optuna}, whose trials are a configuration each and "
+                f"choose the kernel: leave it out, or search with --random {self.optuna}"
+            )
+
 
 def configurations(args: Tune) -> pd.DataFrame:
-    """What is asked for, once for each seed."""
-    if args.random is not None:
-        table = tune.random(args.seed, args.random, RANGES | {"rank": [4, 8, 16, 32]})
-    else:
-        side = round((args.grid or 0) ** (1 / 3))
-        if not (1 <= side <= 4 and side**3 == args.grid):
-            raise ValueError(f"--grid must be 1, 8, 27 or 64, got {args.grid}: it is a cube; or use --random")
-        regs = {name: np.geomspace(*ends, side).round(2).tolist() for name, ends in RANGES.items()}
-        table = tune.grid(regs | {"rank": [8, 16, 32, 4][:side]})
-    return table.merge(pd.DataFrame({"seed": args.seed + np.arange(args.seeds)}), how="cross")
+    """What is asked for, a row each."""
+    if args.grid is None:
+        return tune.random(args.seed, args.random, RANGES | {"rank": [4, 8, 16, 32]})
+    side = SIDES[args.grid]
+    regs = {name: np.geomspace(*ends, side).round(2).tolist() for name, ends in RANGES.items()}
+    return tune.grid(regs | {"rank": [8, 16, 32, 4][:side]})
 
 
 def search(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFrame, kernel: Kernel) -> tune.Sweep:
     """All fits of a table."""
     settings = {"epochs": args.epochs, "halving": tune.Halving(2, 3) if args.halving else None, "chunk": args.chunk}
     return tune.sweep(ratings, folds, table, kernel=kernel, features=partial(features, args), **settings)
+
+
+def log(args: Tune, found: tune.Sweep, **where: int) -> None:
+    """Keep each fit's RMSE by epoch, as far as it was trained or until it diverged."""
+    fits = found.history.reshape(len(found.frame), -1)
+    for fit, rmse in zip(found.frame.to_dict("records"), fits, strict=True):
+        place = {name: fit[name] for name in ("configuration", "seed") if name in fit} | {"fold": fit["fold"] + 1}
+        args.log({"validation_rmse": rmse[np.isfinite(rmse)]}, **(place | where))
+
+
+def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table as JSON can say it: what diverged has no number."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def features(args: Tune, ratings: Ratings) -> Sides:
@@ -109,7 +145,7 @@ def surprise_search(ratings: Ratings, folds: int) -> tuple[float, float]:
     return time.perf_counter() - start, float(search.best_score["rmse"])
 
 
-def optuna_search(args: Tune, ratings: Ratings, folds: list[Split]) -> None:
+def optuna_search(args: Tune, ratings: Ratings, folds: list[Split]) -> dict[str, Any]:
     """A study whose trials choose the kernel too, which is no number: each is a sweep of one configuration."""
     try:
         import optuna
@@ -123,13 +159,24 @@ def optuna_search(args: Tune, ratings: Ratings, folds: list[Split]) -> None:
         row["rank"] = [trial.suggest_int("rank", 4, 32, log=True)]
         kernel = jaxmf.kernels.for_range(*ends, kind)
         found = search(args, ratings, folds, tune.grid(row), kernel)
+        log(args, found, configuration=trial.number)
         return float(found.frame.rmse.mean(skipna=False))
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=args.seed))
+    start = time.perf_counter()
     study.optimize(objective, n_trials=args.optuna)
-    show("Best trials", study.trials_dataframe().sort_values("value").head(10).to_dict("records"))
-    args.save({"configurations": args.optuna, "folds": args.folds, "best": study.best_params, "rmse": study.best_value})
+    seconds = time.perf_counter() - start
+    trials = pd.DataFrame([{"configuration": one.number, **one.params, "rmse": one.value} for one in study.trials])
+    if trials.rmse.isna().all():
+        raise ValueError("every trial diverged on some fold: check the ratings, or search with --random")
+    with args.plot("tune", f"Optuna, mean of {args.folds} folds", "trial", "RMSE") as axes:
+        axes.plot(trials.configuration, trials.rmse, "o", alpha=0.7, label="trial")
+        axes.plot(trials.configuration, trials.rmse.cummin(), label="best so far")
+    ranking = trials.sort_values("rmse", ignore_index=True)
+    show(f"Best of {args.optuna} trials on {args.folds} folds", ranking.head(10).to_dict("records"))
+    of = {"configurations": args.optuna, "folds": args.folds, "epochs": args.epochs, "seconds": seconds}
+    return of | {"best": study.best_params, "rmse": study.best_value, "ranking": rows(ranking)}
 
 
 def compare(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFrame, kernel: Kernel) -> dict[str, Any]:
@@ -143,23 +190,33 @@ def compare(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFram
     return {"seconds_sequential": sequential, "surprise_seconds": seconds, "surprise_rmse": rmse}
 
 
-def report(args: Tune, found: tune.Sweep, n: int) -> dict[str, Any]:
+def report(args: Tune, found: tune.Sweep) -> dict[str, Any]:
     """Print and plot what was found, and give the numbers."""
     over = ["fold", "seed"]
     ranking = tune.summary(found.frame, over)
+    n = len(ranking)
     show(f"Best of {n} configurations on {args.folds} folds", ranking.head(10).to_dict("records"))
-    with args.plot("tune", f"ALS, {args.kernel} kernel, mean of {args.folds} folds", "item_factor_reg", "RMSE") as axes:
+    title = f"ALS, {args.kernel} kernel, mean of {args.folds} folds"
+    with args.plot("tune_by_epoch", title, "epoch", "RMSE") as axes:
+        number = found.frame["configuration"].to_numpy()[:: args.folds]
+        for one in ranking["configuration"][::-1]:
+            best = one == ranking["configuration"][0]
+            style = {"label": "best"} if best else {"color": "grey", "lw": 0.5}
+            axes.plot(np.arange(1, args.epochs + 1), found.history[number == one].mean((0, 1)), **style)
+    with args.plot("tune", title, "item_factor_reg", "RMSE") as axes:
         for rank, part in ranking.groupby("rank"):
             axes.plot(part.item_factor_reg, part.rmse, "o", alpha=0.7, label=f"rank {rank}")
         axes.set_xscale("log")
     return {
         "configurations": n,
+        "seeds": args.seeds,
         "folds": args.folds,
         "epochs": args.epochs,
         "compile_seconds": found.compile_seconds,
         "best": tune.best(found.frame, over),
         "rmse": ranking.rmse[0],
         "sd": ranking.sd[0],
+        "ranking": rows(ranking),
     }
 
 
@@ -169,14 +226,16 @@ def main(args: Tune) -> None:
     ratings = args.load().ratings
     folds = jaxmf.splits.k_fold(len(ratings), args.folds, seed=args.seed_of_splits())
     if args.optuna is not None:
-        optuna_search(args, ratings, folds)
+        args.save(optuna_search(args, ratings, folds))
         return
-    table = configurations(args)
+    seeds = pd.DataFrame({"seed": args.seed + np.arange(args.seeds)})
+    table = configurations(args).merge(seeds, how="cross")
     kernel = jaxmf.kernels.for_range(float(ratings.rating.min()), float(ratings.rating.max()), args.kernel)
     start = time.perf_counter()
     found = search(args, ratings, folds, table, kernel)
     seconds = time.perf_counter() - start
-    result = report(args, found, len(table)) | {"seconds": seconds}
+    log(args, found)
+    result = report(args, found) | {"seconds": seconds}
     say(f"\n{len(found.frame)} fits in {seconds:.1f} s, of which {found.compile_seconds:.1f} s compilation")
     if args.compare:
         result |= compare(args, ratings, folds, table, kernel)

@@ -111,7 +111,7 @@ def test_compare_surprise(tmp_path, csv):
 def test_tune(tmp_path, csv):
     """On every core as a device of its own, beside the others."""
     result = run(tmp_path, "tune", "--data", csv, "--grid", "1", "--folds", "3", "--seeds", "2", "--compare")
-    assert (result["configurations"], result["folds"]) == (2, 3)
+    assert (result["configurations"], result["seeds"], result["folds"]) == (1, 2, 3)
     assert min(result[name] for name in ("seconds", "seconds_sequential", "surprise_seconds", "compile_seconds")) > 0
     assert set(result["best"]) == {"item_factor_reg", "bias_reg", "rank"}
     assert 0 < result["sd"] < result["rmse"] < 2

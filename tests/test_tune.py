@@ -1,9 +1,17 @@
 """Sweeps: each fit of the one program against the trainer's own, halving, divergence, and the tables made of them."""
 
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+import report
+import runs
+import tune as script
 
 from jaxmf.data import splits
 from jaxmf.data.features import Sides, implicit_sides, multi_hot
@@ -163,14 +171,54 @@ def test_seeds_give_mean_and_deviation(ratings, folds):
     assert tune.best(frame, ["fold", "seed"]) == {"rank": table["rank"][0]}
 
 
+def test_halving_keeps_or_drops_all_seeds_of_a_configuration(ratings, folds):
+    """Ranked by their mean over folds and seeds: a seed is luck, and no setting to choose."""
+    configurations = tune.grid({"seed": range(3), "factor_reg": [1.0, 1.02, 1.04, 1.06], "rank": [4]})
+    whole = tune.sweep(ratings, folds, configurations, kernel=Linear(), epochs=2)
+    halved = tune.sweep(ratings, folds, configurations, kernel=Linear(), epochs=2, halving=Halving(1, 2))
+    score = whole.history[:, :, 0].mean(1)
+    by_luck = np.argsort(score)[:6] % 4
+    assert len(set(by_luck.tolist())) > 2
+    kept = set(np.argsort(score.reshape(3, 4).mean(0))[:2].tolist())
+    epochs = halved.frame.groupby("configuration").epoch.unique()
+    assert {number: one.tolist() for number, one in epochs.items()} == {n: [2 if n in kept else 1] for n in range(4)}
+    table = tune.summary(halved.frame, ["fold", "seed"])
+    assert table.fits.tolist() == [9] * 4
+    assert set(table.configuration[:2]) == kept
+
+
+def test_a_configuration_that_diverges_late_does_not_hide_the_rest():
+    frame = pd.DataFrame(
+        {"configuration": [0, 1, 2, 3], "rank": [2, 3, 4, 5], "fold": 0, "epoch": [9, 9, 3, 3]}
+        | {"rmse": [np.nan, np.inf, 0.9, 0.8]}
+    )
+    assert tune.summary(frame).configuration.tolist()[:2] == [3, 2]
+    assert tune.best(frame) == {"rank": 5}
+
+
+def test_a_mean_is_over_folds_or_seeds():
+    frame = pd.DataFrame({"configuration": 0, "rank": [2], "fold": 0, "epoch": 1, "rmse": 0.9})
+    for function in (tune.summary, tune.best):
+        with pytest.raises(ValueError, match=r"over must be a list of names, got 'fold': write \['fold'\]"):
+            function(frame, "fold")
+        for name in ("rank", "sed", "seed"):
+            with pytest.raises(ValueError, match=f"no mean over '{name}' of this frame: over may name fold"):
+                function(frame, ["fold", name])
+
+
 def test_random_is_log_uniform_within_its_ranges():
     drawn = tune.random(3, 4000, {"reg": (0.01, 100.0), "rank": [8, 16]})
     assert drawn.reg.between(0.01, 100).all()
     assert np.log10(drawn.reg).mean() == pytest.approx(0, abs=0.1)
     assert set(drawn["rank"]) == {8, 16}
     pd.testing.assert_frame_equal(drawn, tune.random(3, 4000, {"reg": (0.01, 100.0), "rank": [8, 16]}))
-    with pytest.raises(ValueError, match="0 < low < high"):
-        tune.random(0, 1, {"reg": (0.0, 1.0)})
+    for values in ((0.0, 1.0), (1.0, 2.0, 3.0)):
+        with pytest.raises(ValueError, match="0 < low < high"):
+            inspect.unwrap(tune.random)(0, 1, {"reg": values})
+    with pytest.raises(ValueError, match=r"rank must be whole, .* from \(4, 32\) are not: give a list .* \[4, 32\]"):
+        tune.random(0, 1, {"rank": (4, 32)})
+    with pytest.raises(ValueError, match="n must be a whole number of 1 or more, got -1"):
+        tune.random(0, -1, {"reg": (1.0, 2.0)})
 
 
 @pytest.mark.parametrize(
@@ -184,14 +232,36 @@ def test_random_is_log_uniform_within_its_ranges():
         ({"learning_rate": [0.1]}, {}, "no setting 'learning_rate' of ALS"),
         ({"learning_rate": [0.0]}, {"trainer": SGD()}, "learning_rate must be positive"),
         ({"rank": []}, {}, "no configuration"),
-        ({"rank": [2]}, {"epochs": 0}, "epochs must be 1 or more"),
-        ({"rank": [2]}, {"chunk": 0}, "chunk must be 1 or more"),
-        ({"rank": [2]}, {"halving": Halving(1, 1)}, "eta ≥ 2"),
+        ({"learning_rate": [0.1, np.nan]}, {"trainer": SGD()}, "learning_rate must be positive and finite, got nan"),
+        ({"learning_rate": [0.1, np.inf]}, {"trainer": SGD()}, "learning_rate must be positive and finite, got inf"),
+        ({"rank": [2]}, {"epochs": 0}, "epochs must be a whole number of 1 or more, got 0"),
+        ({"rank": [2]}, {"epochs": 2.5}, "epochs must be a whole number of 1 or more, got 2.5"),
+        ({"rank": [2]}, {"chunk": 0}, "chunk must be a whole number of 1 or more, got 0"),
+        ({"rank": [2]}, {"chunk": 1.5}, "chunk must be a whole number of 1 or more, got 1.5"),
+        ({"rank": [2]}, {"halving": Halving(1, 1)}, "eta must be a whole number of 2 or more, got 1"),
+        ({"rank": [2]}, {"halving": Halving(1, 2.5)}, "eta must be a whole number of 2 or more, got 2.5"),
+        ({"rank": [2]}, {"halving": Halving(1.5, 2)}, "first must be a whole number of 1 or more, got 1.5"),
+        ({"rank": [2]}, {"trainer": ALS}, r"trainer must be an instance such as ALS\(\).*got <class .*: call it"),
+        ({"rank": [2]}, {"trainer": "als"}, r"trainer must be an instance such as ALS\(\).*got 'als'"),
     ],
 )
 def test_bad_settings_are_refused(ratings, folds, values, settings, message):
+    """As one meets them whose types nobody checks."""
     with pytest.raises(ValueError, match=message):
-        tune.sweep(ratings, folds, tune.grid(values), kernel=Linear(), **settings)
+        inspect.unwrap(tune.sweep)(ratings, folds, tune.grid(values), kernel=Linear(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "settings", "message"),
+    [
+        (SGD, {"batch_size": 0}, "batch_size must be a whole number of 1 or more, got 0"),
+        (ALS, {"steps": -1}, "steps must be a whole number of 1 or more, got -1"),
+        (ALS, {"cg_steps": 0}, "cg_steps must be a whole number of 1 or more, got 0"),
+    ],
+)
+def test_bad_settings_of_a_trainer_are_refused(trainer, settings, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(**settings)
 
 
 def test_bad_folds_are_refused(ratings):
@@ -199,8 +269,86 @@ def test_bad_folds_are_refused(ratings):
     for split, message in (
         (splits.Split(everything, nothing), "fold 0 holds out no rating"),
         (splits.Split(nothing, everything), "fold 0 trains on no rating"),
+        (splits.Split(everything, everything[7:9]), "fold 0 holds out 2 of the ratings .* position 7: give"),
+        (splits.Split(everything, everything[-1:] + 1), "fold 0 holds out position 500, .* are 0 to 499: split"),
+        (splits.Split(everything[:9] - 1, everything[9:]), "fold 0 trains on position -1"),
+        (splits.Split(everything[1:], everything == 0), r"positions of type bool, .*np.flatnonzero\(mask\)"),
     ):
         with pytest.raises(ValueError, match=message):
             tune.sweep(ratings, [split], tune.grid({"rank": [2]}), kernel=Linear(), trainer=ALS())
     with pytest.raises(ValueError, match="no fold"):
         tune.sweep(ratings, [], tune.grid({"rank": [2]}), kernel=Linear(), prior=Prior())
+
+
+def kept(folder, ratings, *arguments) -> runs.Run:
+    """What `scripts/tune.py` keeps of a search."""
+    path = folder / "ratings.csv"
+    pd.DataFrame({"userId": ratings.user, "movieId": ratings.item, "rating": ratings.rating}).to_csv(path, index=False)
+    options = ["--data", path, "--timestamp", "None", "--folds", 2, "--run", folder / "run", *arguments]
+    subprocess.run([sys.executable, script.__file__, *map(str, options)], check=True, capture_output=True)
+    return runs.read(folder / "run")
+
+
+def page_of(one: runs.Run) -> str:
+    """The report of a run alone."""
+    return report.page("Search", {"search": one}, Path.as_posix, None)
+
+
+def test_a_kept_search_has_every_epoch_and_its_ranking(tmp_path, ratings):
+    pytest.importorskip("tensorboardX")
+    search = ["--random", 6, "--seeds", 2, "--epochs", 3, "--halving", "--tensorboard"]
+    one = kept(tmp_path, ratings, *search)
+    assert {"configurations": 6, "seeds": 2, "folds": 2}.items() <= one.result.items()
+    ranking = pd.DataFrame(one.result["ranking"])
+    assert ranking.epoch.tolist() == [3] * 2 + [2] * 4
+    assert ranking.fits.tolist() == [4] * 6
+    assert (ranking.rmse[0], ranking.sd[0]) == (one.result["rmse"], one.result["sd"])
+    assert one.result["best"].items() <= one.result["ranking"][0].items()
+    fits = one.metrics.groupby(["configuration", "seed", "fold"])
+    assert len(fits) == 6 * 2 * 2
+    trained = ranking.set_index("configuration").epoch
+    assert {name[0]: count for name, count in fits.size().items()} == trained.to_dict()
+    last = fits.validation_rmse.last().groupby("configuration").mean()
+    np.testing.assert_allclose(ranking.set_index("configuration").rmse.sort_index(), last, rtol=1e-6)
+    assert [plot.name for plot in one.plots] == ["tune.png", "tune_by_epoch.png"]
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"validation_rmse/configuration_5/seed_1/fold_2" in events.read_bytes()
+    assert f"| {ranking.rmse[5]:.4g} " in page_of(one)
+
+
+def test_a_kept_search_by_optuna_has_its_trials(tmp_path, ratings):
+    pytest.importorskip("optuna")
+    one = kept(tmp_path, ratings, "--optuna", 3, "--epochs", 2, "--chunk", 2)
+    ranking = pd.DataFrame(one.result["ranking"])
+    assert sorted(ranking.configuration) == [0, 1, 2]
+    assert ranking.rmse.is_monotonic_increasing
+    assert (one.result["configurations"], one.result["rmse"]) == (3, ranking.rmse[0])
+    assert one.result["best"].items() <= one.result["ranking"][0].items()
+    assert len(one.metrics) == 3 * 2 * 2
+    assert [plot.name for plot in one.plots] == ["tune.png"]
+    assert f"| {ranking.rmse[2]:.4g} " in page_of(one)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optuna": 0}, "--optuna must be 1 or more, got 0: it is how many trials"),
+        ({"random": -1}, "--random must be 1 or more, got -1: it is how many configurations"),
+        ({"seeds": 0}, "--seeds must be 1 or more, got 0"),
+        ({"grid": 9}, "--grid must be 1, 8, 27 or 64, got 9"),
+        ({"grid": -8}, "--grid must be 1, 8, 27 or 64, got -8"),
+        ({"grid": 8, "random": 8}, "--grid and --random are different searches: ask for one"),
+        ({"random": 8, "optuna": 8}, "--random and --optuna are different searches"),
+        ({"optuna": 8, "kernel": "linear"}, "--kernel can't be had with --optuna 8, .* search with --random 8"),
+        ({"optuna": 8, "seeds": 2}, "--seeds can't be had with --optuna 8"),
+        ({"optuna": 8, "halving": True}, "--halving can't be had with --optuna 8"),
+        ({"optuna": 8, "compare": True}, "--compare can't be had with --optuna 8"),
+    ],
+)
+def test_searches_that_cannot_be_had_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        script.Tune(**settings)
+
+
+def test_what_diverged_has_no_number_in_json():
+    assert script.rows(pd.DataFrame({"rank": [2], "rmse": [np.nan]})) == [{"rank": 2, "rmse": None}]

@@ -66,16 +66,13 @@ def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel, features: C
     """Ratings and folds on the host as what the program takes; `features` gives those of a fold's ratings.
 
     Raises:
-        ValueError: If there is no fold, one trains on nothing or holds nothing out, or the features don't fit.
+        ValueError: If there is no fold, one trains on nothing, holds nothing out, holds out what it trains on or points
+            outside the ratings, or the features don't fit.
     """
     if not len(folds):
         raise ValueError("no fold: give one split or more, from `splits.k_fold` or `splits.hold_out`")
     for at, split in enumerate(folds):
-        for where, name in ((split.train, "trains on"), (split.test, "holds out")):
-            if not np.any(ratings.weight[where]):
-                raise ValueError(
-                    f"fold {at} {name} no rating with a weight above 0: give it some, or fewer folds (`splits.k_fold`)"
-                )
+        _check(at, split, ratings)
     held = max(len(split.test) for split in folds)
     each = [_fold(ratings, split, kernel, held, features) for split in folds]
     shapes = [[leaf.shape for leaf in jax.tree.leaves(fold.features)] for fold in each]
@@ -85,6 +82,32 @@ def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel, features: C
             "where its weight is 0, as `features.implicit` does"
         )
     return Data(als.histories(ratings, pages=PAGES), stacked(each))
+
+
+def _check(at: int, split: Split, ratings: Ratings) -> None:
+    """Refuse a fold that can't be trained on or measured."""
+    for where, does in ((np.asarray(split.train), "trains on"), (np.asarray(split.test), "holds out")):
+        if where.dtype.kind not in "iu":
+            raise ValueError(
+                f"fold {at} {does} positions of type {where.dtype}, and they are whole numbers: of a mask give "
+                "`np.flatnonzero(mask)`"
+            )
+        outside = where[(where < 0) | (where >= len(ratings))]
+        if len(outside):
+            raise ValueError(
+                f"fold {at} {does} position {outside[0]}, and the ratings' positions are 0 to {len(ratings) - 1}: "
+                "split these ratings, `splits.k_fold(len(ratings))`"
+            )
+        if not np.any(ratings.weight[where]):
+            raise ValueError(
+                f"fold {at} {does} no rating with a weight above 0: give it some, or fewer folds (`splits.k_fold`)"
+            )
+    both = np.intersect1d(split.train, split.test)
+    if len(both):
+        raise ValueError(
+            f"fold {at} holds out {len(both)} of the ratings that it trains on, the first at position {both[0]}: give "
+            "each rating to one part, as `splits.k_fold` does"
+        )
 
 
 def _fold(ratings: Ratings, split: Split, kernel: Kernel, n_held: int, features: Callable[[Ratings], Sides]) -> Fold:

@@ -21,6 +21,7 @@ from jaxmf.model.priors import Priors
 from jaxmf.model.tables import Table
 from jaxmf.training import als, sgd
 from jaxmf.training.als import Histories
+from jaxmf.training.configurations import check_whole
 from jaxmf.training.folds import Data, stacked
 
 NARROWEST = 8
@@ -93,6 +94,10 @@ class ALS:
     cg_steps: int = 3
     settings: ClassVar[tuple[str, ...]] = ()
 
+    def __post_init__(self) -> None:
+        check_whole("steps", self.steps, 1, "it is the Gauss–Newton steps of a row and sweep")
+        check_whole("cg_steps", self.cg_steps, 1, "it is the conjugate-gradient steps of each")
+
     def starter(
         self,
         draw: Callable[[Key[Array, ""]], Params],
@@ -115,6 +120,9 @@ class SGD:
 
     batch_size: int = 1024
     settings: ClassVar[tuple[str, ...]] = ("learning_rate",)
+
+    def __post_init__(self) -> None:
+        check_whole("batch_size", self.batch_size, 1, "it is the ratings of a step")
 
     def starter(
         self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: Int[Array, ""]

@@ -10,37 +10,39 @@ anything else touches JAX.
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, ScalarLike
+from jaxtyping import Bool, Float, Int, ScalarLike
 
 from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.splits import Split
 from jaxmf.model.kernels import Kernel
-from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
-from jaxmf.model.priors import check as check_prior
+from jaxmf.model.priors import DEFAULT, Prior, Priors
 from jaxmf.training import jobs, loop
+from jaxmf.training.configurations import check as check_settings
+from jaxmf.training.configurations import check_whole, grid, numbers, priors, random
 from jaxmf.training.folds import gather
 from jaxmf.training.jobs import ALS, SGD, Trainer
 from jaxmf.training.loop import Watch
 
 __all__ = ["ALS", "SGD", "Halving", "Sweep", "best", "grid", "priors", "random", "summary", "sweep"]
 
-PRIOR = ("bias_reg", "factor_reg", "power", "link_reg")
 MEASURED = ["configuration", "fold", "epoch", "rmse"]
 
 
 class Halving(NamedTuple):
-    """Successive halving (Jamieson & Talwalkar 2016): a rung's best 1/`eta` go on to `eta` times its epochs.
+    """Successive halving (Jamieson & Talwalkar 2016): a rung's best 1/`eta` are trained for `eta` times its epochs.
+
+    Configurations are ranked by their mean over folds and seeds, and all seeds of one are kept or dropped together.
 
     Attributes:
         first: Epochs of the first rung.
-        eta: How many configurations one of them survives.
+        eta: Of so many configurations one goes on.
     """
 
     first: int = 3
@@ -51,58 +53,17 @@ class Sweep(NamedTuple):
     """What a sweep found.
 
     Attributes:
-        frame: A row a configuration and fold: its number, its settings, the fold, the epochs that it was trained for
-            and the validation RMSE after the last of them; NaN where the fit diverged.
-        history: Validation RMSE after every epoch; NaN after the last one.
+        frame: A row a fit: the configuration's number, the same for all its seeds, its settings, the fold, the epochs
+            that it was trained for and the validation RMSE after the last of them; NaN where the fit diverged.
+        history: Validation RMSE of each row that was asked for on each fold, after every epoch; NaN after the last one.
         seconds: Wall time of all fits, compilation apart.
         compile_seconds: Wall time of tracing and compiling.
     """
 
     frame: pd.DataFrame
-    history: Float[np.ndarray, "configurations folds epochs"]
+    history: Float[np.ndarray, "rows folds epochs"]
     seconds: float
     compile_seconds: float
-
-
-def grid(values: Mapping[str, Sequence[ScalarLike]]) -> pd.DataFrame:
-    """Every combination of the values, a row each.
-
-    Example:
-        >>> grid({"rank": [8, 16], "factor_reg": [1.0, 4.0]})
-           rank  factor_reg
-        0     8         1.0
-        1     8         4.0
-        2    16         1.0
-        3    16         4.0
-    """
-    return pd.DataFrame(list(itertools.product(*values.values())), columns=list(values))
-
-
-def random(seed: int, n: int, ranges: Mapping[str, tuple[float, float] | Sequence[ScalarLike]]) -> pd.DataFrame:
-    """`n` random configurations: a pair (low, high) is drawn from log-uniformly, of a list one value is picked.
-
-    Raises:
-        ValueError: If a pair is not ascending and positive.
-
-    Example:
-        >>> random(0, 2, {"rank": [8, 16], "factor_reg": (0.1, 10.0)}).round(3)
-           rank  factor_reg
-        0    16       0.346
-        1    16       0.121
-    """
-    rng = np.random.default_rng(seed)
-    columns = {}
-    for name, values in ranges.items():
-        if isinstance(values, tuple):
-            low, high = (float(end) for end in values)
-            if not 0 < low < high < np.inf:
-                raise ValueError(
-                    f"{name} can't be drawn log-uniformly from {values}: give 0 < low < high, or a list to pick from"
-                )
-            columns[name] = np.exp(rng.uniform(np.log(low), np.log(high), n))
-        else:
-            columns[name] = rng.choice(np.asarray(values), n)
-    return pd.DataFrame(columns)
 
 
 def sweep(
@@ -152,7 +113,9 @@ def sweep(
         >>> len(found.frame), found.history.shape, sorted(best(found.frame))
         (8, (4, 2, 15), ['factor_reg', 'rank'])
     """
-    of_each = _check(ratings, configurations, kernel, trainer, prior, epochs, halving, chunk)
+    _check(trainer, epochs, halving, chunk)
+    loop.check(ratings, kernel, 1, epochs, Watch())
+    of_each = check_settings(configurations, prior, type(trainer).__name__, trainer.settings)
     data, todo = gather(ratings, folds, kernel, features), jobs.make(configurations, of_each, len(folds))
     start = time.perf_counter()
     settings = {"kernel": kernel, "trainer": trainer, "epochs": epochs, "chunk": chunk or _chunk()}
@@ -160,44 +123,55 @@ def sweep(
     compile_seconds = time.perf_counter() - start
     history = np.full((len(configurations), len(folds), epochs), np.nan, np.float32)
     trained = np.zeros(len(configurations), int)
-    alive = np.arange(len(configurations))
+    number, alive = numbers(configurations), np.arange(len(configurations))
     for rung in _rungs(halving, epochs):
         wanted = np.repeat(np.isin(np.arange(len(configurations)), alive), len(folds))
         history[alive] = program(wanted, rung).reshape(history.shape)[alive]
         trained[alive] = rung
         if halving is not None and rung < epochs:
-            score = np.nan_to_num(history[alive, :, rung - 1].mean(1), nan=np.inf)
-            alive = alive[np.argsort(score, kind="stable")[: max(1, len(alive) // halving.eta)]]
+            alive = alive[_survive(number[alive], history[alive, :, rung - 1], halving.eta)]
     seconds = time.perf_counter() - start - compile_seconds
-    return Sweep(_tidy(configurations, trained, history), history, seconds, compile_seconds)
+    return Sweep(_tidy(configurations, number, trained, history), history, seconds, compile_seconds)
 
 
 def summary(frame: pd.DataFrame, over: Sequence[str] = ("fold",)) -> pd.DataFrame:
     """Mean and standard deviation of the RMSE, a row for each combination of the settings, the best first.
 
-    Those that halving trained longest stand before the others, and those that diverged on any fold last.
+    Those that halving trained longest stand before the others, and those that diverged on any fold last of all.
 
     Args:
         frame: A sweep's.
         over: What the mean is over: `fold`, `seed`, or both.
 
+    Raises:
+        ValueError: If `over` names anything else, or a `seed` that the sweep had no column of.
+
     Example:
         >>> frame = pd.DataFrame({"configuration": 0, "seed": [0, 1], "fold": 0, "epoch": 5, "rmse": [0.8, 0.9]})
         >>> summary(frame, ["fold", "seed"]).round(3)
-           epoch  rmse     sd  fits
-        0      5  0.85  0.071     2
+           configuration  epoch  rmse     sd  fits
+        0              0      5  0.85  0.071     2
     """
-    keys = [name for name in frame if name not in ("rmse", *over) and (name != "configuration" or "seed" not in over)]
-    groups = frame.groupby(keys, sort=False)["rmse"]
+    known = [name for name in ("fold", "seed") if name in frame]
+    if isinstance(over, str):
+        raise ValueError(f"over must be a list of names, got {over!r}: write [{over!r}]")
+    unknown = [name for name in over if name not in known]
+    if unknown:
+        raise ValueError(f"no mean over {unknown[0]!r} of this frame: over may name {' and '.join(known)}")
+    keys = [name for name in frame if name not in ("rmse", *over)]
+    groups = frame.groupby(keys, sort=False, dropna=False)["rmse"]
     table = groups.agg(rmse=lambda x: x.mean(skipna=False), sd="std", fits="size").reset_index()
-    return table.sort_values(["epoch", "rmse"], ascending=[False, True], ignore_index=True)
+    order = table.assign(diverged=~np.isfinite(table["rmse"])).sort_values(
+        ["diverged", "epoch", "rmse"], ascending=[True, False, True], ignore_index=True
+    )
+    return order.drop(columns="diverged")
 
 
 def best(frame: pd.DataFrame, over: Sequence[str] = ("fold",)) -> dict[str, int | float]:
-    """The settings with the lowest mean RMSE.
+    """The settings that stand first in the `summary`: of those trained longest, the lowest mean RMSE.
 
     Raises:
-        ValueError: If every fit diverged.
+        ValueError: If every configuration diverged, or `over` names what the frame has no column of.
     """
     first = summary(frame, over).iloc[0]
     if not np.isfinite(first["rmse"]):
@@ -206,34 +180,26 @@ def best(frame: pd.DataFrame, over: Sequence[str] = ("fold",)) -> dict[str, int 
     return {name: frame[name].dtype.type(first[name]).item() for name in names}
 
 
-def priors(settings: Mapping[str, ScalarLike], prior: Prior | Priors = DEFAULT) -> Priors:
-    """A configuration's priors, for a `fit` with its settings; `prior` is what they leave out.
-
-    Raises:
-        ValueError: If a value is out of range.
-
-    Example:
-        >>> found = priors({"rank": 8, "bias_reg": 3.0, "item_factor_reg": 2.0})
-        >>> found.user.bias_reg, found.item.bias_reg, found.item.factor_reg
-        (3.0, 3.0, 2.0)
-    """
-
-    def side(name: str, one: Prior) -> Prior:
-        fields = {field: settings.get(field, getattr(one, field)) for field in PRIOR}
-        return one.replace(**{field: settings.get(f"{name}_{field}", value) for field, value in fields.items()})
-
-    default = both_sides(prior)
-    return check_prior(Priors(side("user", default.user), side("item", default.item)))
+def _survive(
+    number: Int[np.ndarray, " rows"], rmse: Float[np.ndarray, "rows folds"], eta: int
+) -> Bool[np.ndarray, " rows"]:
+    """Which rows are of the best 1/`eta` of the configurations; one that diverged on any fold or seed is the worst."""
+    names, of = np.unique(number, return_inverse=True)
+    score = np.bincount(of, rmse.mean(1)) / np.bincount(of)
+    return np.isin(number, names[np.argsort(score, kind="stable")[: max(1, len(names) // eta)]])
 
 
 def _tidy(
-    configurations: pd.DataFrame, trained: np.ndarray, history: Float[np.ndarray, "configurations folds epochs"]
+    configurations: pd.DataFrame,
+    number: Int[np.ndarray, " rows"],
+    trained: Int[np.ndarray, " rows"],
+    history: Float[np.ndarray, "rows folds epochs"],
 ) -> pd.DataFrame:
     n, folds, _ = history.shape
-    number, fold = np.divmod(np.arange(n * folds), folds)
-    measured = {"fold": fold, "epoch": trained[number], "rmse": history[number, fold, trained[number] - 1]}
-    settings = configurations.iloc[number].reset_index(drop=True)
-    return pd.concat([pd.DataFrame({"configuration": number}), settings, pd.DataFrame(measured)], axis=1)
+    row, fold = np.divmod(np.arange(n * folds), folds)
+    measured = {"fold": fold, "epoch": trained[row], "rmse": history[row, fold, trained[row] - 1]}
+    settings = configurations.iloc[row].reset_index(drop=True)
+    return pd.concat([pd.DataFrame({"configuration": number[row]}), settings, pd.DataFrame(measured)], axis=1)
 
 
 def _rungs(halving: Halving | None, epochs: int) -> list[int]:
@@ -249,35 +215,13 @@ def _chunk() -> int:
     return 1 if jax.default_backend() == "cpu" else 16
 
 
-def _check(
-    ratings: Ratings,
-    configurations: pd.DataFrame,
-    kernel: Kernel,
-    trainer: Trainer,
-    prior: Prior | Priors,
-    epochs: int,
-    halving: Halving | None,
-    chunk: int | None,
-) -> list[Priors]:
-    """Each configuration's priors, when all settings are in range."""
-    if not len(configurations):
-        raise ValueError("no configuration: give one row or more, from `grid` or `random`")
-    known = ["rank", "seed", *trainer.settings, *(side + name for side in ("", "user_", "item_") for name in PRIOR)]
-    unknown = [name for name in configurations if name not in known]
-    if unknown:
-        raise ValueError(
-            f"no setting {unknown[0]!r} of {type(trainer).__name__}: the columns may be {', '.join(known)}"
-        )
-    for name, lowest in (("rank", 1), ("seed", 0)):
-        values = configurations[name].to_numpy() if name in configurations else np.array([lowest])
-        bad = ~((values >= lowest) & (values < 2**31) & (values % 1 == 0))
-        if bad.any():
-            raise ValueError(f"{name} must be a whole number of {lowest} or more, got {values[bad][0]}")
-    if "learning_rate" in configurations and not configurations["learning_rate"].between(0, np.inf, "neither").all():
-        raise ValueError(f"learning_rate must be positive and finite, got {configurations['learning_rate'].min()}")
-    if halving is not None and not (halving.first >= 1 and halving.eta >= 2):
-        raise ValueError(f"halving needs first ≥ 1 and eta ≥ 2, got {halving}")
-    if chunk is not None and not chunk >= 1:
-        raise ValueError(f"chunk must be 1 or more, got {chunk}: it is how many fits run side by side")
-    loop.check(ratings, kernel, 1, epochs, Watch())
-    return [priors(row, prior) for row in configurations.to_dict("records")]
+def _check(trainer: object, epochs: ScalarLike, halving: Halving | None, chunk: ScalarLike | None) -> None:
+    """Refuse settings of a sweep that are out of range."""
+    if isinstance(trainer, type) or not isinstance(trainer, Trainer):
+        raise ValueError(f"trainer must be an instance such as ALS() or SGD(batch_size=256), got {trainer!r}: call it")
+    check_whole("epochs", epochs, 1, "it is how many sweeps or passes a fit takes")
+    if halving is not None:
+        check_whole("halving.first", halving.first, 1, "it is the epochs of the first rung")
+        check_whole("halving.eta", halving.eta, 2, "one configuration of so many goes on")
+    if chunk is not None:
+        check_whole("chunk", chunk, 1, "it is how many fits run side by side on a device")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -27,6 +28,14 @@ def strict_dtypes(request: pytest.FixtureRequest) -> Iterator[None]:
     """No silent change of a dtype, except where Optax, which relies on them, is part of the test."""
     with jax.numpy_dtype_promotion("standard" if request.node.get_closest_marker("optax") else "strict"):
         yield
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """No types checked, as where the package is used: what is refused there is refused by the package."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

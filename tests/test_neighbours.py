@@ -45,6 +45,39 @@ def test_similar_items_among_candidates_and_without_factors():
     np.testing.assert_allclose(found.score[0, :2], 0, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("find", "settings", "words"),
+    [
+        (neighbours.similar_items, {"items": [ITEMS]}, "item row 400 is not among.*fold the item in first"),
+        (neighbours.similar_users, {"users": [USERS]}, "user row 30 is not among.*fold the user in first"),
+        (neighbours.similar_users, {"users": [1], "candidates": [USERS]}, "user row 30 is not among"),
+        (neighbours.similar_users, {"users": [1], "exclude": [USERS]}, "user row 30 is not among"),
+        (neighbours.similar_items, {"items": [1], "n": 0}, "n must be .* got 0: it is the length of each list"),
+    ],
+)
+def test_what_is_refused_is_named_by_its_side(find, settings, words):
+    with pytest.raises(ValueError, match=words):
+        find(model(), Linear(), **settings)
+
+
+def test_a_row_that_nobody_has_written_has_no_neighbours():
+    params = model()
+    params = params.replace(item=update.reserve(params.item, ITEMS + 1))
+    with pytest.raises(ValueError, match=f"item row {ITEMS} is reserved and not written: fold the item in first"):
+        neighbours.similar_items(params, Linear(), [ITEMS])
+
+
+def test_draws_have_no_one_table():
+    draws = jax.tree.map(lambda x: jnp.stack([x, x]), model())
+    for call in (
+        lambda: neighbours.similar_items(draws, Linear(), [1]),
+        lambda: neighbours.similar_users(draws, Linear(), [1]),
+        lambda: neighbours.index_vectors(draws, Linear()),
+    ):
+        with pytest.raises(ValueError, match=r"2 draws and not one table.*jaxmf.posterior.pick\(key, draws\)"):
+            call()
+
+
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_vectors_rank_as_the_model_does(kernel):
     params = model()

@@ -104,6 +104,7 @@ def test_a_user_who_has_seen_all_and_a_catalogue_without_candidates():
     nothing = recommend.top_n(params, Linear(), np.array([2, 1]), n=3, exclude=all_of_them)
     assert (nothing.item == ITEMS).all()
     assert recommend.top_n(params, Linear(), np.zeros(0, int)).item.shape == (0, 10)
+    assert recommend.top_n(params, Linear(), []).item.shape == (0, 10)
 
 
 def test_padding_is_inert_and_the_order_of_what_was_seen_irrelevant(seen):
@@ -168,6 +169,11 @@ def test_top_n_of_draws(posterior, kernel, width, seen):
     assert_best(found, scores, 6)
 
 
+def test_draws_are_no_one_model(posterior):
+    with pytest.raises(ValueError, match=r"6 draws and not one table of factors a side.*top_n_of_draws"):
+        recommend.top_n(posterior.params, Linear(), [0])
+
+
 def test_thompson_is_the_best_of_one_draw(posterior):
     found = recommend.top_n(pick(KEY, posterior), Linear(), np.array([3]), n=1)
     scores = asking.thompson(KEY, posterior, Linear(), 3, np.arange(ITEMS))
@@ -177,12 +183,18 @@ def test_thompson_is_the_best_of_one_draw(posterior):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": 0}, "n must be 1 or more, got 0"),
+        ({"n": 0}, "n must be a whole number of 1 or more, got 0"),
         ({"users": np.array([USERS])}, "user row 30 is not among"),
         ({"candidates": np.array([-1])}, "item row -1 is not among"),
         ({"exclude": np.array([ITEMS])}, "item row 400 is not among"),
+        ({"n": 2.5}, "n must be a whole number of 1 or more, got 2.5"),
+        ({"users": 0}, r"user rows must be a list of whole numbers, got 0: pass \[row\]"),
+        ({"users": [0.5]}, r"user rows must be a list of whole numbers, got \[0.5\]"),
+        ({"candidates": [1.5, 2.0]}, "item rows must be a list of whole numbers"),
+        ({"exclude": np.ones(ITEMS, bool)}, r"np.flatnonzero\(mask\)"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_refused(change, message):
     settings = {"users": np.array([0])} | change
     with pytest.raises(ValueError, match=message):

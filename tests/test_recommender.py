@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from reference import KERNELS
+from reference import KERNELS, random_ratings
 
 import jaxmf
-from jaxmf import Recommender
+from jaxmf import Recommender, Watch
 from jaxmf.model.kernels import Linear, Logistic
 from jaxmf.serving.frames import of_users
 
@@ -26,6 +26,7 @@ NEW = pd.DataFrame(
     {"userId": [900, 900, 901, 3], "movieId": ["m1", "new", "new", "new"], "rating": [5.0, 1.0, 4.5, 2.0]}
 )
 KEY = jax.random.key(5)
+ROWS = random_ratings(np.random.default_rng(0), n_users=30, n_items=40, n=9)
 NAMES = {"user": "userId", "item": "movieId"}
 
 
@@ -37,8 +38,12 @@ def frame(ratings) -> pd.DataFrame:
     )
 
 
+def pairs(users, items) -> pd.DataFrame:
+    return pd.DataFrame({"userId": users, "movieId": items})
+
+
 def fit(frame, method="als", **settings) -> Recommender:
-    return Recommender.fit(frame, **NAMES, rank=3, **{"method": method, **METHODS[method], **settings})
+    return Recommender.fit(frame, **NAMES, **{"rank": 3, "method": method, **METHODS.get(method, {}), **settings})
 
 
 @pytest.fixture(scope="module", params=METHODS)
@@ -260,6 +265,123 @@ def test_a_scale_grows_with_what_is_seen(frame):
     assert rec.fold_in(NEW.assign(rating=9.0)).predict(frame).max() <= 9
 
 
+@pytest.mark.parametrize("name", ["rank", "score", "neighbour"])
+def test_an_answers_own_columns_are_no_names_of_ids(frame, name):
+    for side in ("user", "item"):
+        names = {**NAMES, side: name}
+        renamed = frame.rename(columns={NAMES[side]: name})
+        with pytest.raises(ValueError, match=f"{side}='{name}'.*rename the frame's, such as to '{side}_{name}'"):
+            Recommender.fit(renamed, **names)
+    with pytest.raises(ValueError, match="user and item are both 'userId'"):
+        Recommender.fit(frame, user="userId", item="userId")
+
+
+def test_nothing_writes_to_the_history(als):
+    made = [als, als.fold_in(NEW), als.forget([7]), als.without_history(), als.without_users()]
+    for rec in made:
+        for name in ("user", "item", "rating", "weight"):
+            assert not getattr(rec.ratings, name).flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        als.ratings.rating[0] = 99
+
+
+def test_ids_come_as_lists_columns_and_frames_everywhere(als, frame):
+    expected = als.recommend([7], candidates=["m1", "m2"], exclude_seen=False)
+    for some in (np.array(["m1", "m2"]), pl.Series(["m1", "m2"]), pd.DataFrame({"movieId": ["m1", "m2", "m1"]})):
+        pd.testing.assert_frame_equal(als.recommend([7], candidates=some, exclude_seen=False), expected)
+    assert len(als.forget(frame[frame["userId"] < 3]).users) == 27
+    assert len(als.forget(np.array([1, 1])).users) == 29
+
+
+def test_a_kernel_by_its_name(frame):
+    assert fit(frame, kernel="linear", epochs=1).model.kernel == Linear()
+    assert fit(frame, kernel="rbf", epochs=1).model.kernel == jaxmf.kernels.RBF(0.5, 5.0)
+    assert fit(frame[:1], kernel="linear", epochs=1).scale == (frame["rating"][0],) * 2
+
+
+@pytest.mark.parametrize("method", ["als", "sgd", "gibbs"])
+def test_a_fit_is_watched(frame, ratings, method):
+    seen, data = [], jaxmf.ratings.from_frame(frame, **NAMES)
+    watch = Watch(data.ratings, callback=lambda epoch, numbers, _: seen.append((epoch, numbers["rmse"])))
+    rec = fit(frame, method, epochs=8, watch=watch)
+    assert [epoch for epoch, _ in seen] == list(range(1, 9))
+    np.testing.assert_allclose(rec.predict(frame), fit(frame, method, epochs=8).predict(frame), rtol=1e-4)
+    strangers = ratings.replace(user=ratings.user + 1, n_users=31)
+    with pytest.raises(ValueError, match="user row 30 is outside the table of 30 rows"):
+        fit(frame, method, watch=Watch(strangers))
+
+
+def test_a_fit_stops_early(frame):
+    part = jaxmf.splits.hold_out(len(frame), 0.5)
+    data = jaxmf.ratings.from_frame(frame, **NAMES)
+    held = jaxmf.ratings.from_frame(frame.iloc[part.test], **NAMES, users=data.users, items=data.items).ratings
+    train = pd.concat([frame.iloc[part.train], frame.drop_duplicates("userId"), frame.drop_duplicates("movieId")])
+    seen, weak = [], jaxmf.priors.Prior(0.01, 0.01)
+    watch = Watch(held, patience=2, callback=lambda epoch, *_: seen.append(epoch))
+    fit(train.drop_duplicates(["userId", "movieId"]), prior=weak, epochs=200, watch=watch)
+    assert seen[-1] < 200
+
+
+def test_a_fit_goes_on_where_it_ended(frame, tmp_path):
+    pytest.importorskip("orbax.checkpoint")
+
+    class EndedError(Exception):
+        pass
+
+    def end(epoch, *_):
+        if epoch == 5:
+            raise EndedError
+
+    keeper = jaxmf.checkpoint.Keeper(tmp_path / "run", every=2)
+    with pytest.raises(EndedError):
+        fit(frame, epochs=6, watch=Watch(keeper=keeper, callback=end))
+    seen = []
+    again = fit(frame, epochs=6, watch=Watch(keeper=keeper, callback=lambda epoch, *_: seen.append(epoch)))
+    assert seen == [5, 6]
+    np.testing.assert_array_equal(again.predict(frame), fit(frame, epochs=6).predict(frame))
+
+
+def test_neighbours_by_ids(als):
+    found = als.similar_items(["m3", "m9"], n=4, exclude=["m5"])
+    assert found.columns.tolist() == ["movieId", "neighbour", "rank", "score"]
+    assert found["movieId"].tolist() == ["m3"] * 4 + ["m9"] * 4
+    assert found["rank"].tolist() == [1, 2, 3, 4] * 2
+    rows = als.items.encode(["m3", "m9"])
+    near = jaxmf.neighbours.similar_items(
+        als.model.params, als.model.kernel, rows, n=4, exclude=als.items.encode(["m5"])
+    )
+    assert found["neighbour"].tolist() == als.items.decode(near.item.ravel()).tolist()
+    np.testing.assert_array_equal(found["score"], near.score.ravel())
+    users = als.similar_users(pl.Series([4]), n=40, candidates=[4, 5, 6])
+    assert isinstance(users, pl.DataFrame)
+    assert users.columns == ["userId", "neighbour", "rank", "score"]
+    assert set(users["neighbour"]) == {5, 6}
+
+
+def test_an_explanation_by_ids(als, frame):
+    found = als.explain(7, "m1")
+    assert found.columns.tolist() == ["movieId", "rating", "contribution"]
+    assert found["contribution"].is_monotonic_decreasing
+    known = frame[frame["userId"] == 7].set_index("movieId")["rating"]
+    assert found.set_index("movieId")["rating"].to_dict() == known.to_dict()
+    stranger, score = als.predict(pairs([-5, 7], ["m1", "m1"]))
+    assert found["contribution"].sum() == pytest.approx(score - stranger, abs=0.02)
+
+
+def test_what_has_no_neighbours_or_explanations(frame):
+    gibbs, implicit = fit(frame, "gibbs", epochs=4), fit(frame, "implicit als", epochs=1)
+    for call, words in [
+        (lambda: gibbs.similar_items(["m1"]), 'draws and not one table.*fit with method="als"'),
+        (lambda: gibbs.similar_users([7]), 'draws and not one table.*fit with method="als"'),
+        (lambda: gibbs.explain(7, "m1"), 'fit with method="als" or "sgd"'),
+        (lambda: implicit.explain(7, "m1"), "fit with implicit=False"),
+        (lambda: fit(frame, epochs=1, keep_history=False).explain(7, "m1"), "the ratings of user 7 were dropped"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            call()
+    assert len(implicit.similar_items(["m1"])) == 10
+
+
 def test_it_costs_its_arrays(als, ratings):
     """Nothing is held besides the tables, the history and the ids."""
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((als.model.params, als.ratings)))
@@ -289,16 +411,49 @@ def test_edges(frame):
     ("call", "words"),
     [
         (lambda rec, _: rec.predict(pd.DataFrame({"userId": [1]})), "no column 'movieId'"),
-        (lambda rec, f: rec.predict(f.assign(userId=f["userId"].astype(str))), "id '.*' is of kind string"),
-        (lambda rec, _: rec.recommend(["7"]), "id '7' is of kind string"),
-        (lambda rec, _: rec.recommend("7"), "users must be several ids"),
-        (lambda rec, _: rec.recommend([7], n=0), "n must be 1 or more"),
+        (lambda rec, f: rec.predict(f.assign(userId=f["userId"].astype(str))), "id '.*' is of kind str, others are of"),
+        (lambda rec, _: rec.predict(pairs([1, 1], ["m1", 3])), "item id 3 is of kind int, others are of str"),
+        (lambda rec, _: rec.predict(pairs([1, 1], ["m1", None])), "no item id at position 1: leave it out"),
+        (lambda rec, _: rec.predict(pairs([1, np.nan], ["m1", "m2"])), "no user id at position 1"),
+        (lambda rec, _: rec.predict(pairs([-5], ["m1"]), unknown="error"), '-5 is not.*pass unknown="bias"'),
+        (lambda rec, _: rec.recommend(["7"]), "id '7' is of kind str"),
+        (lambda rec, _: rec.recommend([0, "0"]), "user id '0' is of kind str, others are of int"),
+        (lambda rec, _: rec.recommend([0, float("nan")]), "no user id at position 1"),
+        (lambda rec, _: rec.recommend("7"), r"users must be several ids, got '7': pass \['7'\]"),
+        (lambda rec, _: rec.recommend(5), r"users must be several ids, got 5: pass \[5\]"),
+        (lambda rec, _: rec.forget("01"), r"users must be several ids, got '01': pass \['01'\]"),
+        (lambda rec, _: rec.forget(None), "users must be several ids, got None"),
+        (lambda rec, _: rec.forget([99]), "user id 99 is not among the 30 known ids: leave it out"),
+        (lambda rec, _: rec.recommend([7], candidates="nope"), "candidates must be several ids"),
+        (lambda rec, _: rec.recommend([7], exclude="nope"), "exclude must be several ids"),
+        (lambda rec, _: rec.recommend([7], exclude=["nope"]), "item id 'nope' is not among.*: leave it out"),
+        (lambda rec, _: rec.recommend([7], n=0), "n must be a whole number of 1 or more, got 0"),
+        (lambda rec, _: rec.recommend([7], n=2.5), "n must be a whole number of 1 or more, got 2.5"),
+        (lambda rec, _: rec.fold_in(NEW, items="all"), r"items must be one of \('new', 'touched'\), got 'all'"),
+        (lambda rec, _: rec.similar_items(["nope"]), "item id 'nope' is not among.*: fold it in first"),
+        (lambda rec, _: rec.similar_users("m1"), "users must be several ids"),
+        (lambda rec, _: rec.explain(-5, "m1"), "user id -5 is not among"),
+        (lambda rec, _: rec.explain(7, None), "no item id"),
         (lambda rec, _: rec.recommend(pd.DataFrame({"u": [1]})), "no column 'userId'"),
         (lambda rec, _: rec.fold_in(NEW.assign(rating=7.0)), "rating 7.0 is outside the kernel's scale"),
         (lambda rec, _: rec.fold_in(NEW[:0]), "the frame is empty"),
         (lambda _, f: fit(f, "gibbs", prior=jaxmf.priors.DEFAULT), "prior is given"),
+        (lambda _, f: fit(f, "gibbs", watch=Watch(ROWS, patience=2)), "a chain has no best sweep"),
+        (lambda _, f: fit(f, prior=3.0), "prior must be a Prior or Priors of jaxmf.priors, got 3.0"),
+        (lambda _, f: fit(f, rank=2.5), "rank must be a whole number of 1 or more, got 2.5"),
+        (lambda _, f: fit(f, rank="8"), "rank must be a whole number of 1 or more, got '8'"),
+        (lambda _, f: fit(f, epochs=2.5), "epochs must be a whole number of 1 or more, got 2.5"),
+        (lambda _, f: fit(f, seed=1.5), "seed must be a whole number of 0 or more, got 1.5"),
+        (lambda _, f: fit(f, seed=None), "seed must be a whole number of 0 or more, got None"),
+        (lambda _, f: fit(f, method="ALS"), "method must be one of .*, got 'ALS'"),
+        (lambda _, f: fit(f, kernel="cubic"), "kernel must be one of .*, got 'cubic'"),
+        (lambda _, f: fit(f, kernel=Linear), "kernel must be a kernel or the name of one, got <class"),
+        (lambda _, f: fit(f, kernel=3), "kernel must be a kernel or the name of one, got 3"),
+        (lambda _, f: fit(f[:1]), r"every rating is .*: pass kernel=, such as jaxmf.kernels.Logistic\(1.0, 5.0\)"),
+        (lambda _, f: fit(f.assign(rating=3.0)), "every rating is 3.0, which does not say"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_input_is_refused(als, frame, call, words):
     with pytest.raises(ValueError, match=words):
         call(als, frame)

@@ -14,6 +14,7 @@ from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving.fitting import Method, fit_model
 from jaxmf.serving.frames import Columns
 from jaxmf.serving.recommender import Recommender
+from jaxmf.training.loop import Watch
 
 UNKNOWN = "User and item are unknown."
 
@@ -97,7 +98,7 @@ class KMF(AlgoBase):
             prior=self.prior,
             epochs=self.n_epochs,
             implicit=self.implicit,
-            progress=self.verbose,
+            watch=Watch(progress=self.verbose),
         )
         self.recommender = Recommender(model, users, items, ratings, Columns(), (low, high))
         return self

@@ -2,7 +2,8 @@
 
 import itertools
 from collections.abc import Hashable, Iterable
-from typing import Any, Literal, NamedTuple, Self, get_args, no_type_check
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Self, no_type_check
 
 import narwhals as nw
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
+
+from jaxmf.data.settings import check_choice
 
 Duplicates = Literal["error", "last", "mean"]
 Unknown = Literal["error", "mark"]
@@ -131,9 +134,9 @@ class Vocabulary:
         new = ids[~ids.isin(self.index)].unique()
         if not len(new):
             return self
-        if len(self) and _kind(self.index[0]) != _kind(new[0]):
+        if len(self) and kind(self.index[0]) != kind(new[0]):
             raise ValueError(
-                f"id {new[0]!r} is of kind {_kind(new[0])}, the known ids of {_kind(self.index[0])}: "
+                f"id {new[0]!r} is of kind {kind(new[0])}, the known ids of {kind(self.index[0])}: "
                 "convert them to one kind"
             )
         return Vocabulary(self.index.append(new) if len(self) else new)
@@ -184,8 +187,7 @@ def from_frame(
         >>> data.ratings.user, data.ratings.item, data.users.decode([1])
         (array([0, 1], dtype=int32), array([0, 0], dtype=int32), array(['bob'], dtype=object))
     """
-    if duplicates not in get_args(Duplicates):
-        raise ValueError(f"duplicates must be one of {get_args(Duplicates)}, got {duplicates!r}")
+    check_choice("duplicates", duplicates, Duplicates)
     table: nw.DataFrame = nw.from_native(frame, eager_only=True)
     for column in filter(None, (user, item, rating, weight, timestamp)):
         if column not in table.columns:
@@ -220,12 +222,12 @@ def ids_of(column: nw.Series) -> np.ndarray | list:
     return column.to_numpy() if column.dtype.is_numeric() else column.to_list()
 
 
-def _kind(value: object) -> str:
-    """What an id is, with NumPy's and Python's own numbers as one kind."""
-    for kind in (bool, int, float, str, bytes):
-        if isinstance(value, kind):
-            return kind.__name__
-    names = {"b": "bool", "i": "int", "u": "int", "f": "float"}
+def kind(value: object) -> str:
+    """What an id is, with NumPy's and Python's own numbers, and all libraries' times, as one kind."""
+    for python in (bool, int, float, str, bytes, datetime):
+        if isinstance(value, python):
+            return python.__name__
+    names = {"b": "bool", "i": "int", "u": "int", "f": "float", "M": "datetime"}
     return names.get(getattr(getattr(value, "dtype", None), "kind", ""), type(value).__name__)
 
 
@@ -234,7 +236,7 @@ def _index(ids: Iterable[Hashable]) -> pd.Index:
     if isinstance(ids, np.ndarray | pd.Index | pd.Series) and ids.dtype.kind in "iufM":
         return pd.Index(ids)
     ids = list(ids)
-    number = bool(ids) and all(_kind(value) == "int" for value in ids)
+    number = bool(ids) and all(kind(value) == "int" for value in ids)
     return pd.Index(ids, dtype=np.int64 if number else object, tupleize_cols=False)
 
 
@@ -247,9 +249,9 @@ def _encode(column: nw.Series, name: str, known: Vocabulary | None) -> tuple[np.
             f"no id in column {name!r}, row {int(missing.argmax())}: every rating needs its ids; drop the row"
         )
     ids = _index(ids_of(column))
-    kinds = {} if ids.dtype != object else {_kind(value): value for value in ids}
+    kinds = {} if ids.dtype != object else {kind(value): value for value in ids}
     if len(kinds) > 1:
-        examples = ", ".join(f"{value!r} ({kind})" for kind, value in itertools.islice(kinds.items(), 3))
+        examples = ", ".join(f"{value!r} ({of})" for of, value in itertools.islice(kinds.items(), 3))
         raise ValueError(f"ids of mixed kinds in column {name!r}: {examples}; convert them to one kind")
     if known is None:
         unique = ids.unique()

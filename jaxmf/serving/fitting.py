@@ -1,13 +1,15 @@
 """A trainer by name, as what a recommender answers from."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 from jaxtyping import Array, Key
 
 from jaxmf.data.features import Sides, implicit_sides
 from jaxmf.data.ratings import Ratings
-from jaxmf.model.kernels import Kernel
+from jaxmf.data.ratings import check as check_coordinates
+from jaxmf.data.settings import check_choice, check_whole
+from jaxmf.model.kernels import Kernel, for_range
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
 from jaxmf.serving.models import Point, Posterior
 from jaxmf.training import als, gibbs, sgd
@@ -16,6 +18,26 @@ from jaxmf.training.loop import Watch
 Method = Literal["sgd", "als", "gibbs"]
 
 SWEEPS, KEPT = 300, 40
+
+
+def kernel_of(kernel: Kernel | str | None, low: float, high: float) -> Kernel:
+    """The kernel, or the one of that name for ratings from `low` to `high`; the logistic one where none is named.
+
+    Raises:
+        ValueError: If it is no kernel, or all ratings are alike and leave its scale open.
+    """
+    if low == high and kernel in (None, "logistic", "polynomial", "rbf"):
+        raise ValueError(
+            f"every rating is {low}, which does not say what scale they are on: pass kernel=, such as "
+            "jaxmf.kernels.Logistic(1.0, 5.0) or jaxmf.kernels.Linear()"
+        )
+    if kernel is None or isinstance(kernel, str):
+        return for_range(low, high, kernel or "logistic")
+    if isinstance(kernel, type) or not isinstance(kernel, Kernel):
+        raise ValueError(
+            f"kernel must be a kernel or the name of one, got {kernel!r}: pass such as jaxmf.kernels.Linear()"
+        )
+    return kernel
 
 
 def fit_model(
@@ -28,22 +50,18 @@ def fit_model(
     prior: Prior | Priors | None = None,
     epochs: int | None = None,
     implicit: bool = False,
-    progress: bool = False,
+    watch: Watch = Watch(),
 ) -> Point | Posterior:
     """The model that a trainer makes of the ratings; arguments as in `Recommender.fit`.
 
     A sixth of a chain's sweeps are burnt.
 
     Raises:
-        ValueError: If there is no such method, or a setting is another method's.
+        ValueError: If there is no such method, or a setting is another method's or makes no sense.
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
-    watch = Watch(progress=progress)
+    _check(ratings, method, rank, prior, epochs, watch)
     features = implicit_sides(ratings) if implicit else Sides()
     if method == "gibbs":
-        if prior is not None:
-            raise ValueError('prior is given and method="gibbs" samples it: leave it out, or use "als" or "sgd"')
         sweeps = SWEEPS if epochs is None else epochs
         burn = sweeps // 6
         settings = {"features": features, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
@@ -54,3 +72,20 @@ def fit_model(
     settings = {"features": features} if epochs is None else {"features": features, "epochs": epochs}
     fitted = trainer.fit(key, ratings, kernel=kernel, rank=rank, prior=priors, watch=watch, **settings)
     return Point(fitted.params, kernel, priors, fitted.links)
+
+
+def _check(
+    ratings: Ratings, method: str, rank: int, prior: Prior | Priors | None, epochs: int | None, watch: Watch
+) -> None:
+    check_choice("method", method, Method)
+    check_whole("rank", rank, least=1, meaning="the number of factors a row")
+    if epochs is not None:
+        check_whole("epochs", epochs, least=1, meaning="the number of passes over the ratings")
+    if prior is not None and not isinstance(prior, Prior | Priors):
+        raise ValueError(
+            f"prior must be a Prior or Priors of jaxmf.priors, got {prior!r}: pass such as Prior(factor_reg=2.0)"
+        )
+    if prior is not None and method == "gibbs":
+        raise ValueError('prior is given and method="gibbs" samples it: leave it out, or use "als" or "sgd"')
+    if watch.validation is not None:
+        check_coordinates(watch.validation.replace(n_users=ratings.n_users, n_items=ratings.n_items))

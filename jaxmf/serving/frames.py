@@ -1,14 +1,25 @@
 """Between a frame's columns and rows."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import narwhals as nw
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
-from jaxmf.data.ratings import Ratings, Vocabulary, ids_of
+from jaxmf.data.ratings import Ratings, Vocabulary, ids_of, kind
+from jaxmf.data.settings import check_choice
 
 Unknown = Literal["bias", "nan", "error"]
+
+Frame = Any
+"""A frame of any library that narwhals reads."""
+
+Ids = Any
+"""Several ids: a list, an array or a column of them, or a frame, of which its column of such ids counts."""
+
+ANSWERS = ("neighbour", "rank", "score", "rating", "contribution")
+"""Columns that an answer has besides those of ids."""
 
 
 class Columns(NamedTuple):
@@ -21,53 +32,126 @@ class Columns(NamedTuple):
     timestamp: str | None = None
 
 
+class Side(NamedTuple):
+    """The users or the items that are known.
+
+    Attributes:
+        name: "user" or "item".
+        column: What their ids' column is called.
+        known: Their ids.
+        frozen: How many of the first rows have no history.
+    """
+
+    name: str
+    column: str
+    known: Vocabulary
+    frozen: int
+
+
+class Sides(NamedTuple):
+    """Both of them."""
+
+    user: Side
+    item: Side
+
+
+def checked(columns: Columns) -> Columns:
+    """The columns, if answers can have columns of ids with these names.
+
+    Raises:
+        ValueError: If one is an answer's own, or both are the same.
+    """
+    for side in ("user", "item"):
+        name = getattr(columns, side)
+        if name in ANSWERS:
+            raise ValueError(
+                f"{side}={name!r}: answers have a column {name!r} of their own; rename the frame's, "
+                f"such as to '{side}_{name}'"
+            )
+    if columns.user == columns.item:
+        raise ValueError(f"user and item are both {columns.user!r}: name a column each")
+    return columns
+
+
 def pair_rows(
-    frame: Any,  # noqa: ANN401 a frame of any library that narwhals reads
-    columns: dict[str, Vocabulary],
+    frame: Frame,
+    sides: Sides,
     *,
     unknown: Unknown,
 ) -> list[Int[np.ndarray, " n"]]:
-    """Rows of the ids in each column of a frame, −1 where an id is unknown and that is no error.
+    """Rows of the ids in both columns of a frame, −1 where an id is unknown and that is no error.
 
     Raises:
         ValueError: If a column is missing, `unknown` is no such word, or an id is unknown and that is an error.
     """
-    if unknown not in get_args(Unknown):
-        raise ValueError(f"unknown must be one of {get_args(Unknown)}, got {unknown!r}")
+    check_choice("unknown", unknown, Unknown)
     table: nw.DataFrame = nw.from_native(frame, eager_only=True)
-    how = "error" if unknown == "error" else "mark"
-    found = {name: _column(table, name) for name in columns}
-    return [rows_of_ids(known, ids_of(found[name]), unknown=how) for name, known in columns.items()]
+    remedy = 'fold it in first, or pass unknown="bias"' if unknown == "error" else None
+    ids = [ids_of(_column(table, side.column)) for side in sides]
+    return [rows_of_ids(*pair, remedy=remedy) for pair in zip(sides, ids, strict=True)]
 
 
-def rows_of_ids(known: Vocabulary, ids: np.ndarray | list, *, unknown: Literal["error", "mark"]) -> np.ndarray:
-    """`Vocabulary.encode`, but ids of another kind than the known ones are refused and not just unknown.
+def rows_of_ids(side: Side, ids: np.ndarray | list, *, remedy: str | None = None) -> Int[np.ndarray, " n"]:
+    """Row of each id, −1 for one that is unknown.
 
-    Raises:
-        ValueError: If that is so, or an id is unknown and that is an error.
-    """
-    one, other = (index.inferred_type for index in (known.index[:1], Vocabulary(ids[:1]).index))
-    if len(ids) and len(known) and one != other:
-        raise ValueError(f"id {ids[0]!r} is of kind {other}, the known ids of {one}: convert them to one kind")
-    return known.encode(ids, unknown=unknown)
-
-
-def asked(users: Any, column: str, library: str) -> tuple[list, str]:  # noqa: ANN401 ids, or a frame
-    """Ids, and the library that an answer about them comes in: their own, else `library`.
-
-    Of a frame they are the different ids of its user `column`.
+    Args:
+        side: The known ids.
+        ids: The ids.
+        remedy: What to do about an unknown one, where that is an error.
 
     Raises:
-        ValueError: If there is no such column, or the ids are one string.
+        ValueError: If an id is missing, of another kind than the known ones or than the rest, or is unknown and that is
+            an error.
     """
-    if isinstance(users, str | bytes):
-        raise ValueError(f"users must be several ids, got {users!r}: pass [{users!r}]")
-    native = nw.from_native(users, eager_only=True, allow_series=True, pass_through=True)
+    number = isinstance(ids, np.ndarray) and ids.dtype != object
+    missing = pd.Index(ids, dtype=None if number else object, tupleize_cols=False).isna()
+    if missing.any():
+        raise ValueError(f"no {side.name} id at position {int(missing.argmax())}: leave it out")
+    known = kind(side.known.index[0]) if len(side.known) else None
+    for value in {type(value): value for value in (ids[:1] if number else ids)}.values():
+        known = known or kind(value)
+        if kind(value) != known:
+            raise ValueError(
+                f"{side.name} id {_plain(value)!r} is of kind {kind(value)}, others are of {known}: "
+                "convert them to one kind"
+            )
+    rows = side.known.encode(ids, unknown="mark")
+    if remedy is not None and (rows < 0).any():
+        unknown = _plain(ids[int((rows < 0).argmax())])
+        raise ValueError(f"{side.name} id {unknown!r} is not among the {len(side.known)} known ids: {remedy}")
+    return rows
+
+
+def asked(ids: Ids, side: Side, library: str, name: str) -> tuple[list, str]:
+    """Ids as a list, and the library that an answer about them comes in: their own, else `library`.
+
+    Of a frame they are the different ids of the side's column.
+
+    Args:
+        ids: What was given as the argument `name`.
+        side: Whose ids they are.
+        library: The frames' library, where no frame is given.
+        name: The argument's name.
+
+    Raises:
+        ValueError: If there is no such column, or they are one id and not several.
+    """
+    native = nw.from_native(ids, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(native, nw.DataFrame):
-        native = _column(native, column).unique(maintain_order=True)
+        native = _column(native, side.column).unique(maintain_order=True)
     if isinstance(native, nw.Series):
         return list(ids_of(native)), native.implementation.value
-    return list(users), library
+    try:
+        several = None if isinstance(ids, str | bytes) else list(ids)
+    except TypeError:
+        several = None
+    if several is None:
+        raise ValueError(f"{name} must be several ids, got {ids!r}: pass [{ids!r}]")
+    return several, library
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 any id
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _column(table: nw.DataFrame, name: str) -> nw.Series:

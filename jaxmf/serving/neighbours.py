@@ -4,14 +4,17 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
-from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import RBF, Kernel, Linear, Logistic, Polynomial
 from jaxmf.model.params import Params
 from jaxmf.model.tables import Table
-from jaxmf.serving.recommend import TopN, top_n
+from jaxmf.serving.recommend import TopN, check_single, checked_rows, top_n
+
+ONE_OF_DRAWS = 'take one, `jaxmf.posterior.pick(key, draws)`, or fit with method="als" or "sgd"'
+"""What to do where one table of factors a side is needed."""
 
 
 class Vectors(NamedTuple):
@@ -36,7 +39,7 @@ def index_vectors(params: Params, kernel: Kernel) -> Vectors:
     `by_distance` of them. Rows that are reserved and not written are NaN: leave them out of the index.
 
     Raises:
-        ValueError: If the kernel is none of the package's four.
+        ValueError: If the kernel is none of the package's four, or the model is a posterior's draws.
 
     Example:
         >>> import jax
@@ -45,6 +48,7 @@ def index_vectors(params: Params, kernel: Kernel) -> Vectors:
         >>> index_vectors(model, Linear()).item.shape
         (5, 3)
     """
+    check_single(params, ONE_OF_DRAWS)
     w, h = params.user.factors, params.item.factors
     if isinstance(kernel, RBF):
         w = w * jnp.exp(-kernel.gamma * jnp.sum(w**2, 1, keepdims=True))
@@ -76,7 +80,7 @@ def by_distance(vectors: Vectors) -> Vectors:
 def similar_items(
     params: Params,
     kernel: Kernel,
-    items: Int[AnyArray, " rows"],
+    items: ArrayLike,
     *,
     n: int = 10,
     candidates: ArrayLike | None = None,
@@ -89,30 +93,47 @@ def similar_items(
     Raises:
         ValueError: As `top_n`.
     """
-    table = _with_norms(params.item) if isinstance(kernel, RBF) else _of_length_1(params.item)
-    query = Table(jnp.zeros_like(table.bias), table.factors)
-    rows = np.asarray(items)
-    one = np.ones(len(rows), np.float32)
-    itself = Ratings(rows, rows, one, one, len(table), len(table))
-    near = Params(query, table, jnp.float32(0.0))
-    found = top_n(near, Linear(), rows, n=n, seen=itself, candidates=candidates, exclude=exclude)
-    if not isinstance(kernel, RBF):
-        return found
-    squares = np.sum(np.square(np.asarray(query.factors)[rows]), 1, keepdims=True)
-    return found._replace(score=np.exp(kernel.gamma * np.minimum(2 * found.score - squares, 0)))
+    return _similar(params, kernel, items, "item", n, candidates, exclude)
 
 
 def similar_users(
     params: Params,
     kernel: Kernel,
-    users: Int[AnyArray, " rows"],
+    users: ArrayLike,
     *,
     n: int = 10,
     candidates: ArrayLike | None = None,
     exclude: ArrayLike | None = None,
 ) -> TopN:
     """Each user's `n` nearest others, as `similar_items`; rows are user rows."""
-    return similar_items(params.transpose(), kernel, users, n=n, candidates=candidates, exclude=exclude)
+    return _similar(params.transpose(), kernel, users, "user", n, candidates, exclude)
+
+
+def _similar(
+    params: Params,
+    kernel: Kernel,
+    rows: ArrayLike,
+    side: str,
+    n: int,
+    candidates: ArrayLike | None,
+    exclude: ArrayLike | None,
+) -> TopN:
+    """The nearest others of rows of the item table, whose `side` it is."""
+    check_single(params, ONE_OF_DRAWS)
+    rows = checked_rows(rows, params.item, side)
+    few = {
+        name: None if some is None else checked_rows(some, params.item, side, written=False)
+        for name, some in (("candidates", candidates), ("exclude", exclude))
+    }
+    table = _with_norms(params.item) if isinstance(kernel, RBF) else _of_length_1(params.item)
+    query = Table(jnp.zeros_like(table.bias), table.factors)
+    one = np.ones(len(rows), np.float32)
+    itself = Ratings(rows, rows, one, one, len(table), len(table))
+    found = top_n(Params(query, table, jnp.float32(0.0)), Linear(), rows, n=n, seen=itself, **few)
+    if not isinstance(kernel, RBF):
+        return found
+    squares = np.sum(np.square(np.asarray(query.factors)[rows]), 1, keepdims=True)
+    return found._replace(score=np.exp(kernel.gamma * np.minimum(2 * found.score - squares, 0)))
 
 
 def _of_length_1(table: Table) -> Table:

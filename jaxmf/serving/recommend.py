@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree, ScalarLike
 from numpy.typing import ArrayLike
 
 from jaxmf.data.ratings import AnyArray, Ratings, check
+from jaxmf.data.settings import check_whole
 from jaxmf.model.kernels import Kernel, Linear, Logistic, Polynomial
 from jaxmf.model.params import Params, check_rows, predict
 from jaxmf.model.posterior import Draw, moments
@@ -24,7 +25,7 @@ __all__ = ["TopN", "top_n", "top_n_of_draws"]
 def top_n(
     params: Params,
     kernel: Kernel,
-    users: Int[AnyArray, " users"],
+    users: ArrayLike,
     *,
     n: int = 10,
     seen: Ratings | None = None,
@@ -46,7 +47,8 @@ def top_n(
         exclude: Item rows that nobody is shown.
 
     Raises:
-        ValueError: If `n` is not positive, a row is not in its table, or a user's row is reserved and not written.
+        ValueError: If `n` is not positive, a row is not in its table, or a user's row is reserved and not written, or
+            the model is a posterior's draws.
 
     Cost: a matrix product of users and items. Memory: 32 MiB of scores, whatever their numbers.
 
@@ -56,6 +58,7 @@ def top_n(
         >>> top_n(model, Linear(), np.array([0]), n=2).item
         array([[1, 2]], dtype=int32)
     """
+    check_single(params, "`jaxmf.recommend.top_n_of_draws` ranks by all of them")
     users, kept = _checked(params, users, n, candidates, exclude)
     size = top.block_size(len(kept))
     items = _padded(params.item[kept], size)
@@ -70,7 +73,7 @@ def top_n(
 def top_n_of_draws(
     posterior: Draw,
     kernel: Kernel,
-    users: Int[AnyArray, " users"],
+    users: ArrayLike,
     *,
     n: int = 10,
     width: ScalarLike = 0.0,
@@ -179,22 +182,50 @@ def _best(
     return out
 
 
+def check_single(params: Params, otherwise: str) -> None:
+    """Refuse the parameters of many draws where one table a side is meant; `otherwise` is what to do instead of that.
+
+    Raises:
+        ValueError: If they have an axis of draws in front.
+    """
+    if np.ndim(params.item.bias) > 1:
+        raise ValueError(
+            f"these params are {len(params.item.bias)} draws and not one table of factors a side: {otherwise}"
+        )
+
+
+def checked_rows(rows: ArrayLike, table: Table, side: str, *, written: bool = True) -> Int[np.ndarray, " n"]:
+    """Rows of one side's table, on the host.
+
+    Raises:
+        ValueError: If they are no list of whole numbers, one is not in the table, or is reserved and not written
+            where that is asked for.
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        raise ValueError(
+            f"{side} rows must be a list of whole numbers, got {rows.tolist()!r:.80}: "
+            "pass [row] for one, and np.flatnonzero(mask) for a mask"
+        )
+    rows = rows.astype(np.int64)  # whatever width was given; NumPy takes an empty list for floats
+    check_rows(rows, table, side)
+    rows = rows.astype(np.int32)
+    unwritten = np.isnan(np.asarray(table.bias)[rows])
+    if written and unwritten.any():
+        raise ValueError(f"{side} row {rows[unwritten.argmax()]} is reserved and not written: fold the {side} in first")
+    return rows
+
+
 def _checked(
     params: Params, users: ArrayLike, n: int, candidates: ArrayLike | None, exclude: ArrayLike | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """User rows, and the rows of the items to choose from, ascending."""
-    if n < 1:
-        raise ValueError(f"n must be 1 or more, got {n}: it is the number of items a user is shown")
-    users = np.asarray(users)
-    check_rows(users, params.user, "user")
-    unwritten = np.isnan(np.asarray(params.user.bias)[users])
-    if unwritten.any():
-        raise ValueError(f"user row {users[unwritten.argmax()]} is reserved and not written: fold the user in first")
+    check_whole("n", n, least=1, meaning="the length of each list")
+    users = checked_rows(users, params.user, "user")
     kept = ~np.isnan(np.asarray(params.item.bias))
     for named, wanted in ((candidates, True), (exclude, False)):
         if named is not None:
-            rows = np.asarray(named, np.int32)
-            check_rows(rows, params.item, "item")
+            rows = checked_rows(named, params.item, "item", written=False)
             kept &= np.isin(np.arange(len(kept)), rows) == wanted
     return users, np.flatnonzero(kept).astype(np.int32)
 

@@ -1,26 +1,28 @@
 """A recommender: ids, a model and the ratings it was trained on, in one immutable bundle for the host side."""
 
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import narwhals as nw
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxmf.data.changes import merge, remove_users
 from jaxmf.data.ratings import Duplicates, Ratings, Vocabulary, from_frame
-from jaxmf.model.kernels import Kernel, check_ratings, for_range
+from jaxmf.data.settings import check_choice, check_whole
+from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.priors import Prior, Priors
-from jaxmf.serving import kept
+from jaxmf.serving import answers, kept
 from jaxmf.serving.checkpoint import Checkpoint, read, sensible, write
-from jaxmf.serving.fitting import Method, fit_model
-from jaxmf.serving.frames import Columns, Unknown, asked, of_users, pair_rows, rows_of_ids
+from jaxmf.serving.fitting import Method, fit_model, kernel_of
+from jaxmf.serving.frames import Columns, Frame, Ids, Side, Sides, Unknown, checked, pair_rows
 from jaxmf.serving.models import Point, Posterior
+from jaxmf.training.loop import Watch
 
-Ids = Iterable[Hashable]
+Solved = Literal["new", "touched"]
 KIND = "recommender"
 NONE = np.zeros(0, np.int32)
 """No row."""
@@ -61,10 +63,14 @@ class Recommender:
     frozen: tuple[int, int] = (0, 0)
     library: str = "pandas"
 
+    def __post_init__(self) -> None:
+        for name in ("user", "item", "rating", "weight"):
+            getattr(self.ratings, name).setflags(write=False)
+
     @classmethod
     def fit(
         cls,
-        frame: Any,  # noqa: ANN401 a frame of any library that narwhals reads
+        frame: Frame,
         *,
         user: str = "user",
         item: str = "item",
@@ -72,7 +78,7 @@ class Recommender:
         weight: str | None = None,
         timestamp: str | None = None,
         duplicates: Duplicates = "error",
-        kernel: Kernel | None = None,
+        kernel: Kernel | str | None = None,
         method: Method = "als",
         rank: int = 32,
         prior: Prior | Priors | None = None,
@@ -80,6 +86,7 @@ class Recommender:
         implicit: bool = False,
         seed: int = 0,
         progress: bool = False,
+        watch: Watch = Watch(),
         keep_history: bool = True,
     ) -> "Recommender":
         """A recommender fitted to a frame of ratings, one a row.
@@ -92,7 +99,7 @@ class Recommender:
             weight: Likewise.
             timestamp: Likewise.
             duplicates: What to do where a user rated an item more than once.
-            kernel: The kernel; else the logistic one over the data's range.
+            kernel: The kernel, or the name of one over the data's range, "logistic" where none is given.
             method: The trainer: alternating least squares, SGD, or Gibbs sampling.
             rank: Number of factors.
             prior: The prior of both sides, or one each, for "sgd" and "als"; else the trainer's default.
@@ -100,22 +107,25 @@ class Recommender:
             implicit: Which items a user rated, and which users an item, say what its row is like (SVD++).
             seed: Seed of all that is random.
             progress: Show a progress bar.
+            watch: Validation, early stopping, a callback, a keeper. Validation ratings are rows, as
+                `jaxmf.ratings.from_frame` gives them with the `users` and `items` that it gives of `frame`.
             keep_history: Keep the ratings, which later updates of these users and items need.
 
         Raises:
             ValueError: If the frame or a setting can't be used.
         """
-        columns = Columns(user, item, rating, weight, timestamp)
+        columns = checked(Columns(user, item, rating, weight, timestamp))
+        key = jax.random.key(check_whole("seed", seed, least=0, meaning="the seed of all that is random"))
         ratings, users, items, _ = from_frame(frame, **columns._asdict(), duplicates=duplicates)
         scale = (float(ratings.rating.min()), float(ratings.rating.max()))
         settings = {"method": method, "rank": rank, "prior": prior, "epochs": epochs, "implicit": implicit}
-        kernel = kernel or for_range(*scale)
-        model = fit_model(jax.random.key(seed), ratings, kernel=kernel, progress=progress, **settings)
+        settings |= {"kernel": kernel_of(kernel, *scale), "watch": watch._replace(progress=progress or watch.progress)}
+        model = fit_model(key, ratings, **settings)
         library = nw.from_native(frame, eager_only=True).implementation.value
         fitted = cls(model, users, items, ratings, columns, scale, library=library)
         return fitted if keep_history else fitted.without_history()
 
-    def predict(self, pairs: Any, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:  # noqa: ANN401 a frame
+    def predict(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
         """Predicted ratings of the pairs in a frame's user and item columns, clipped to the scale.
 
         Args:
@@ -130,7 +140,7 @@ class Recommender:
         predicted = np.clip(self.model.predict(user, item), *self.scale)
         return np.where((user < 0) | (item < 0), np.nan, predicted) if unknown == "nan" else predicted
 
-    def predict_std(self, pairs: Any, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:  # noqa: ANN401 a frame
+    def predict_std(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
         """Standard deviations of the ratings of the pairs about their predictions, noise included; else as `predict`.
 
         A posterior's is its own. A point estimate's is estimated on the training ratings: their noise, and by Laplace's
@@ -140,15 +150,11 @@ class Recommender:
             ValueError: As `predict`, or if the history that it needs was dropped.
         """
         user, item = pair_rows(pairs, self._sides(), unknown=unknown)
-        if isinstance(self.model, Point) and any(self.frozen):
-            raise ValueError(
-                f"the ratings of {self.frozen[0]} users and {self.frozen[1]} items were dropped with the history, "
-                'and the spread of a point estimate needs them: fit with keep_history=True, or method="gibbs"'
-            )
+        answers.check_spread(self.model, self.frozen)
         std = self.model.std(self.ratings, user, item)
         return np.where((user < 0) | (item < 0), np.nan, std) if unknown == "nan" else std
 
-    def fold_in(self, frame: Any, *, items: Literal["new", "touched"] = "new") -> "Recommender":  # noqa: ANN401 a frame
+    def fold_in(self, frame: Frame, *, items: Solved = "new") -> "Recommender":
         """A recommender that knows the ratings of `frame` too; this one stays as it is.
 
         The last rating of a pair wins. The rows of all users in the frame, new or known, and of its new items are
@@ -162,12 +168,13 @@ class Recommender:
         Raises:
             ValueError: If the frame can't be used, or a row's history was dropped and it can't be solved again.
         """
+        check_choice("items", items, Solved)
         data = from_frame(frame, **self.columns._asdict(), duplicates="last", users=self.users, items=self.items)
         check_ratings(self.model.kernel, data.ratings.rating)
         users, rated = np.unique(data.ratings.user), np.unique(data.ratings.item)
         rows = rated if items == "touched" else rated[rated >= len(self.items)]
-        self._check_history(users, "user")
-        self._check_history(rows, "item")
+        for side, solved in zip(self._sides(), (users, rows), strict=True):
+            answers.check_history(side, solved)
         ratings = merge(self.ratings, data.ratings)
         scale = (min(self.scale[0], float(ratings.rating.min())), max(self.scale[1], float(ratings.rating.max())))
         model = self.model.fold_in(ratings, users, rows)
@@ -181,7 +188,7 @@ class Recommender:
         Raises:
             ValueError: If a user is unknown, or nobody would be left.
         """
-        rows = np.unique(self.users.encode(users))
+        rows = np.unique(answers.chosen(self._sides().user, users, "users"))
         kept = np.setdiff1d(np.arange(len(self.users)), rows)
         if not len(kept):
             raise ValueError(f"forgetting {len(rows)} users leaves nobody: keep at least one")
@@ -207,14 +214,8 @@ class Recommender:
         return replace(self, model=model, users=Vocabulary(), ratings=ratings, frozen=(0, len(self.items)))
 
     def recommend(
-        self,
-        users: Any,  # noqa: ANN401 ids, or a frame
-        n: int = 10,
-        *,
-        exclude_seen: bool = True,
-        candidates: Ids | None = None,
-        exclude: Ids | None = None,
-    ) -> Any:  # noqa: ANN401 a frame
+        self, users: Ids, n: int = 10, *, exclude_seen: bool = True, candidates: Ids = None, exclude: Ids = None
+    ) -> Frame:
         """The `n` items with the highest predictions for each user: a frame of user, item, rank (from 1) and score.
 
         The score is the predicted rating, not clipped. A user who is unknown gets what a row at its prior mean gets.
@@ -229,27 +230,38 @@ class Recommender:
         Raises:
             ValueError: If `n` is below 1, an item is unknown, or what a user has rated was dropped with the history.
         """
-        if not n >= 1:
-            raise ValueError(f"n must be 1 or more, got {n}: it is the number of items a user")
-        ids, library = asked(users, self.columns.user, self.library)
-        rows = rows_of_ids(self.users, ids, unknown="mark")
-        if exclude_seen:
-            self._check_history(rows, "user", "pass exclude_seen=False, or ")
-        item, score = self.model.best(
-            rows,
-            n=n,
-            seen=of_users(self.ratings, rows) if exclude_seen else None,
-            candidates=None if candidates is None else self.items.encode(candidates),
-            exclude=None if exclude is None else self.items.encode(exclude),
-        )
-        at, rank = np.nonzero(item < len(self.items))
-        columns = {
-            self.columns.user: [ids[row] for row in at],
-            self.columns.item: self.items.decode(item[at, rank]).tolist(),
-            "rank": rank + 1,
-            "score": score[at, rank],
-        }
-        return nw.from_dict(columns, backend=library).to_native()
+        few = {"exclude_seen": exclude_seen, "candidates": candidates, "exclude": exclude, "library": self.library}
+        return answers.best(self.model, self.ratings, self._sides(), users, n, **few)
+
+    def similar_items(self, items: Ids, n: int = 10, *, candidates: Ids = None, exclude: Ids = None) -> Frame:
+        """Each item's `n` nearest others by `jaxmf.neighbours`: a frame of item, neighbour, rank (from 1) and score.
+
+        Args:
+            items: Ids, or as in `recommend`, and so are the rest.
+            n: Neighbours an item.
+            candidates: Ids of the only items to choose from: one with few ratings lies in some direction by chance.
+            exclude: Ids of items to leave out.
+
+        Raises:
+            ValueError: If `n` is below 1, an id is unknown, or the model is a posterior.
+        """
+        return answers.similar(self.model, self._sides().item, items, n, candidates, exclude, self.library)
+
+    def similar_users(self, users: Ids, n: int = 10, *, candidates: Ids = None, exclude: Ids = None) -> Frame:
+        """Each user's `n` nearest others; else as `similar_items`."""
+        return answers.similar(self.model, self._sides().user, users, n, candidates, exclude, self.library)
+
+    def explain(self, user: Hashable, item: Hashable) -> Frame:
+        """Each item that the user rated, the rating, and its contribution to the score of `item`, largest first.
+
+        Contributions are `jaxmf.explain`'s, in the unit of ratings: they sum to the score less that for a user without
+        ratings.
+
+        Raises:
+            ValueError: If an id is unknown, the model is a posterior or has implicit feedback, or the user's ratings
+                were dropped with the history.
+        """
+        return answers.explained(self.model, self.ratings, self._sides(), user, item, self.library)
 
     def save(self, path: str | os.PathLike) -> None:
         """Save as a `jaxmf.checkpoint`, in place of the one that is at `path` if there is one.
@@ -272,14 +284,5 @@ class Recommender:
         with sensible(path):
             return cls(**kept.to_fields(arrays, documents))
 
-    def _sides(self) -> dict[str, Vocabulary]:
-        return {self.columns.user: self.users, self.columns.item: self.items}
-
-    def _check_history(self, rows: Int[np.ndarray, " b"], side: Literal["user", "item"], remedy: str = "") -> None:
-        frozen, known = (self.frozen[0], self.users) if side == "user" else (self.frozen[1], self.items)
-        without = rows[(rows >= 0) & (rows < frozen)]
-        if len(without):
-            raise ValueError(
-                f"the ratings of {side} {known.index[without].tolist()[0]!r} were dropped with the history, and this "
-                f"needs them: {remedy}fit with keep_history=True"
-            )
+    def _sides(self) -> Sides:
+        return Sides(*map(Side, Sides._fields, self.columns, (self.users, self.items), self.frozen))

@@ -1,0 +1,149 @@
+"""A recommender's answers as frames: ids in, ids out."""
+
+from collections.abc import Hashable
+
+import narwhals as nw
+import numpy as np
+from jaxtyping import Int
+
+from jaxmf.data.ratings import Ratings
+from jaxmf.serving import neighbours
+from jaxmf.serving.explain import explain
+from jaxmf.serving.frames import Frame, Ids, Side, Sides, asked, of_users, rows_of_ids
+from jaxmf.serving.models import Point, Posterior
+from jaxmf.serving.recommend import TopN
+
+
+def best(
+    model: Point | Posterior,
+    ratings: Ratings,
+    sides: Sides,
+    users: Ids,
+    n: int,
+    *,
+    exclude_seen: bool,
+    candidates: Ids | None,
+    exclude: Ids | None,
+    library: str,
+) -> Frame:
+    """What `Recommender.recommend` answers, in the library of `users`, else in `library`.
+
+    Raises:
+        ValueError: As it says.
+    """
+    ids, library = asked(users, sides.user, library, "users")
+    rows = rows_of_ids(sides.user, ids)
+    if exclude_seen:
+        check_history(sides.user, rows, "pass exclude_seen=False, or ")
+    few = _choice(sides.item, candidates, exclude)
+    found = model.best(rows, n=n, seen=of_users(ratings, rows) if exclude_seen else None, **few)
+    return _frame(found, ids, sides.item, (sides.user.column, sides.item.column), library)
+
+
+def similar(
+    model: Point | Posterior,
+    side: Side,
+    given: Ids,
+    n: int,
+    candidates: Ids | None,
+    exclude: Ids | None,
+    library: str,
+) -> Frame:
+    """What `Recommender.similar_items` answers, or for the other side `similar_users`.
+
+    Raises:
+        ValueError: As they say.
+    """
+    ids, library = asked(given, side, library, f"{side.name}s")
+    rows = rows_of_ids(side, ids, remedy="fold it in first")
+    few = _choice(side, candidates, exclude)
+    nearest = neighbours.similar_users if side.name == "user" else neighbours.similar_items
+    found = nearest(model.params, model.kernel, rows, n=n, **few)
+    return _frame(found, ids, side, (side.column, "neighbour"), library)
+
+
+def explained(
+    model: Point | Posterior,
+    ratings: Ratings,
+    sides: Sides,
+    user: Hashable,
+    item: Hashable,
+    library: str,
+) -> Frame:
+    """What `Recommender.explain` answers.
+
+    Raises:
+        ValueError: As it says.
+    """
+    if not isinstance(model, Point):
+        raise ValueError('a posterior has no one prediction to take apart: fit with method="als" or "sgd"')
+    if any(map(len, model.links)):
+        raise ValueError(
+            "this model has implicit feedback, of which a rating moves the prior mean too: fit with implicit=False"
+        )
+    rows = rows_of_ids(sides.user, [user], remedy="fold it in first")
+    check_history(sides.user, rows)
+    (at,) = rows_of_ids(sides.item, [item], remedy="fold it in first")
+    theirs = ratings.take(ratings.user == rows[0])
+    why = explain(model.params, model.kernel, theirs, int(at), prior=model.prior)
+    order = np.argsort(-why.contribution, kind="stable")
+    columns = {
+        sides.item.column: sides.item.known.decode(theirs.item[order]).tolist(),
+        "rating": theirs.rating[order],
+        "contribution": why.contribution[order],
+    }
+    return nw.from_dict(columns, backend=library).to_native()
+
+
+def chosen(side: Side, ids: Ids, name: str) -> Int[np.ndarray, " n"]:
+    """Rows of the ids that the argument `name` gives.
+
+    Raises:
+        ValueError: If they are no list of ids, or one is unknown.
+    """
+    return rows_of_ids(side, asked(ids, side, "", name)[0], remedy="leave it out, or fold it in first")
+
+
+def check_spread(model: Point | Posterior, frozen: tuple[int, int]) -> None:
+    """Refuse the spread of a point estimate whose history was dropped.
+
+    Raises:
+        ValueError: With how many users and items have none.
+    """
+    if isinstance(model, Point) and any(frozen):
+        raise ValueError(
+            f"the ratings of {frozen[0]} users and {frozen[1]} items were dropped with the history, and the spread of "
+            'a point estimate needs them: fit with keep_history=True, or method="gibbs"'
+        )
+
+
+def check_history(side: Side, rows: Int[np.ndarray, " b"], remedy: str = "") -> None:
+    """Refuse rows whose ratings were dropped, where they are needed.
+
+    Raises:
+        ValueError: With the first such id, and another `remedy` than to keep the history.
+    """
+    without = rows[(rows >= 0) & (rows < side.frozen)]
+    if len(without):
+        raise ValueError(
+            f"the ratings of {side.name} {side.known.index[without].tolist()[0]!r} were dropped with the history, and "
+            f"this needs them: {remedy}fit with keep_history=True"
+        )
+
+
+def _choice(side: Side, candidates: Ids | None, exclude: Ids | None) -> dict[str, Int[np.ndarray, " n"] | None]:
+    """Those arguments of `top_n` as rows."""
+    given = {"candidates": candidates, "exclude": exclude}
+    return {name: None if ids is None else chosen(side, ids, name) for name, ids in given.items()}
+
+
+def _frame(found: TopN, ids: list, side: Side, names: tuple[str, str], library: str) -> Frame:
+    """Of each of the `ids` the rows found on a side, with their ids, ranks from 1, and scores."""
+    at, rank = np.nonzero(found.item < len(side.known))
+    columns = {
+        names[0]: [ids[row] for row in at],
+        names[1]: side.known.decode(found.item[at, rank]).tolist(),
+        "rank": rank + 1,
+        "score": found.score[at, rank],
+    }
+    return nw.from_dict(columns, backend=library).to_native()

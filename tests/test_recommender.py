@@ -368,18 +368,26 @@ def test_an_explanation_by_ids(als, frame):
     assert found["contribution"].sum() == pytest.approx(score - stranger, abs=0.02)
 
 
+def test_an_explanation_knows_implicit_feedback(frame):
+    """To the score of a user who was folded in, from that of a stranger."""
+    mine = frame[frame["userId"] == 7].assign(userId=-1)
+    new = fit(frame, "implicit als", epochs=3).fold_in(mine)
+    found = new.explain(-1, "m1")
+    stranger, score = new.predict(pairs([-5, -1], ["m1", "m1"]))
+    assert found["contribution"].sum() == pytest.approx(score - stranger, abs=2e-3)
+    assert len(new.similar_items(["m1"])) == 10
+
+
 def test_what_has_no_neighbours_or_explanations(frame):
-    gibbs, implicit = fit(frame, "gibbs", epochs=4), fit(frame, "implicit als", epochs=1)
+    gibbs = fit(frame, "gibbs", epochs=4)
     for call, words in [
         (lambda: gibbs.similar_items(["m1"]), 'draws and not one table.*fit with method="als"'),
         (lambda: gibbs.similar_users([7]), 'draws and not one table.*fit with method="als"'),
         (lambda: gibbs.explain(7, "m1"), 'fit with method="als" or "sgd"'),
-        (lambda: implicit.explain(7, "m1"), "fit with implicit=False"),
         (lambda: fit(frame, epochs=1, keep_history=False).explain(7, "m1"), "the ratings of user 7 were dropped"),
     ]:
         with pytest.raises(ValueError, match=words):
             call()
-    assert len(implicit.similar_items(["m1"])) == 10
 
 
 def test_it_costs_its_arrays(als, ratings):

@@ -77,15 +77,12 @@ def explained(
     """
     if not isinstance(model, Point):
         raise ValueError('a posterior has no one prediction to take apart: fit with method="als" or "sgd"')
-    if any(map(len, model.links)):
-        raise ValueError(
-            "this model has implicit feedback, of which a rating moves the prior mean too: fit with implicit=False"
-        )
     rows = rows_of_ids(sides.user, [user], remedy="fold it in first")
     check_history(sides.user, rows)
     (at,) = rows_of_ids(sides.item, [item], remedy="fold it in first")
     theirs = ratings.take(ratings.user == rows[0])
-    why = explain(model.params, model.kernel, theirs, int(at), prior=model.prior)
+    links = model.links if len(model.links.user) else None
+    why = explain(model.params, model.kernel, theirs, int(at), prior=model.prior, links=links)
     order = np.argsort(-why.contribution, kind="stable")
     columns = {
         sides.item.column: sides.item.known.decode(theirs.item[order]).tolist(),

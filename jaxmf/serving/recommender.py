@@ -258,8 +258,8 @@ class Recommender:
         ratings.
 
         Raises:
-            ValueError: If an id is unknown, the model is a posterior or has implicit feedback, or the user's ratings
-                were dropped with the history.
+            ValueError: If an id is unknown, the model is a posterior, or the user's ratings were dropped with the
+                history.
         """
         return answers.explained(self.model, self.ratings, self._sides(), user, item, self.library)
 

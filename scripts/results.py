@@ -19,46 +19,49 @@ from runs import RESULT, SETTINGS
 SCRIPTS = Path(__file__).parent
 OTHERS = SCRIPTS / "others.csv"
 """What other libraries reach, measured once: best settings of 3 to 15 tries, one seed."""
-DIGITS = {"RMSE": ".4f", "MAE": ".4f"}
-"""How numbers are written; else with three figures."""
+ERRORS = ("RMSE", "MAE")
 
 Row = dict[str, float]
 
 
 class Table(NamedTuple):
-    """Runs of ours, by name, and what is read off each: one row or several, by the end of their names."""
+    """Runs of ours, by name, and the row or rows that are read off each."""
 
     script: str
     settings: dict[str, str]
-    rows: Callable[[dict[str, Any]], dict[str, Row]]
+    rows: Callable[[str, dict[str, Any]], dict[str, Row]]
     repeated: bool = True
     """Whether every seed is run."""
 
 
-def accuracy(result: dict[str, Any]) -> dict[str, Row]:
+def accuracy(name: str, result: dict[str, Any]) -> dict[str, Row]:
     """What `train.py` measured."""
     seconds = float(np.median([fold["fit_seconds"] for fold in result["folds"]]))
-    return {"": {"RMSE": result["rmse"], "MAE": result["mae"], "seconds a fit": seconds}}
+    return {f"**jaxmf**, {name}": {"RMSE": result["rmse"], "MAE": result["mae"], "seconds a fit": seconds}}
 
 
-def online(result: dict[str, Any]) -> dict[str, Row]:
+def online(name: str, result: dict[str, Any]) -> dict[str, Row]:
     """What `fold_in_timing.py` measured."""
     rmse, one, many = result["rmse"], result["latency_ms"]["single_p50"], result["batch_us_per_user"]
     return {
-        ", folded in": {"RMSE": rmse["fold_in"], "one user, ms": one, "many at once, µs a user": many},
-        ", full retrain": {"RMSE": rmse["full_retrain"]},
+        f"**jaxmf**, {name}, folded in": {
+            "RMSE": rmse["fold_in"],
+            "one user, ms": one,
+            "many at once, µs a user": many,
+        },
+        f"**jaxmf**, {name}, full retrain": {"RMSE": rmse["full_retrain"]},
     }
 
 
-def searched(result: dict[str, Any]) -> dict[str, Row]:
+def searched(name: str, result: dict[str, Any]) -> dict[str, Row]:
     """What `tune.py` took."""
     fits = result["configurations"] * result["folds"]
-    names = {
-        "as one program, compilation included": "seconds",
-        "one after another, compilation not counted": "seconds_sequential",
-        "of SVD by Surprise's GridSearchCV": "surprise_seconds",
+    fields = {
+        f"**jaxmf**, {fits} fits of {name} as one program, compilation included": "seconds",
+        "the same one after another, compilation not counted": "seconds_sequential",
+        f"Surprise, {fits} fits of SVD by GridSearchCV on all cores": "surprise_seconds",
     }
-    return {f", {fits} fits {name}": {"seconds": result[field]} for name, field in names.items()}
+    return {system: {"seconds": result[field]} for system, field in fields.items()}
 
 
 TABLES = {
@@ -144,8 +147,8 @@ def table(args: Results, name: str) -> str:
         for seed in seeds:
             say(f"{system}, seed {seed}")
             result = measured(args.out / f"{name}-{at}-{seed}", of.script, [*options, str(seed)])
-            found.append(of.rows(result))
-        ours += [{"system": f"**jaxmf**, {system}{end}", **cells([one[end] for one in found])} for end in found[0]]
+            found.append(of.rows(system, result))
+        ours += [{"system": row, **cells([one[row] for one in found])} for row in found[0]]
         shown = shlex.join(shlex.split(f"{setting} {'--data FOLDER' * bool(data)} {args.options}"))
         commands.append(f"python scripts/{of.script} {shown} --split-seed 0 --seed {'$seed' if len(seeds) > 1 else 0}")
     text = pd.DataFrame(others(name) + ours).fillna("").to_markdown(index=False, disable_numparse=True)
@@ -162,13 +165,16 @@ def others(name: str) -> list[dict[str, str]]:
 
 
 def cells(rows: Sequence[Mapping[Any, float]]) -> dict[str, str]:
-    """A row's texts, of its numbers over the seeds; none for what was not measured."""
+    """A row's texts, of its numbers over the seeds: errors as mean ± standard deviation, times as medians."""
     frame = pd.DataFrame(rows).dropna(axis=1)
     texts = {}
     for name in map(str, frame):
-        digits, values = DIGITS.get(name, ".3g"), frame[name]
-        deviation = f" ± {values.std():{digits}}" if name in DIGITS and len(values) > 1 else ""
-        texts[name] = f"{values.mean():{digits}}{deviation}"
+        values = frame[name].to_numpy(float)
+        median = float(np.median(values))
+        if name in ERRORS:
+            texts[name] = f"{values.mean():.4f}" + (f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else "")
+        else:
+            texts[name] = f"{median:.3g}" if median < 100 else f"{median:,.0f}"
     return texts
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Int, ScalarLike, Shaped
 
 from jaxmf.data.ratings import AnyArray
+from jaxmf.data.settings import check_whole
 
 
 class Split(NamedTuple):
@@ -35,7 +36,7 @@ def k_fold(n: int, folds: ScalarLike = 5, *, seed: int = 0) -> list[Split]:
         >>> [split.test.tolist() for split in k_fold(4, 2)]
         [[2, 0], [1, 3]]
     """
-    folds = _whole("folds", folds, 2, "each is tested on by what the others train")
+    folds = check_whole("folds", folds, least=2, meaning="how many parts are tested on in turn")
     if folds > n:
         raise ValueError(
             f"folds must be between 2 and the number of ratings, {n}, got {folds}: each tests at least one"
@@ -72,7 +73,7 @@ def leave_last_n(user: Int[AnyArray, " n"], timestamp: Shaped[AnyArray, " n"], c
     Raises:
         ValueError: If `count` is no whole number of 1 or more, or a time is missing.
     """
-    count = _whole("count", count, 1, "so many ratings of each user are tested on")
+    count = check_whole("count", count, least=1, meaning="how many ratings of each user are tested on")
     _check_times(timestamp)
     order = np.lexsort((timestamp, user))
     position, total = _position(user[order])
@@ -97,7 +98,7 @@ def new_users(
         ValueError: If the fraction leaves no user to train on or none to hold out, `at_most` is no whole number of 0 or
             more, or a time is missing.
     """
-    at_most = _whole("at_most", at_most, 0, "so many ratings of each new user are revealed, if half are as many")
+    at_most = check_whole("at_most", at_most, least=0, meaning="how many ratings of a new user are revealed")
     _check_times(timestamp)
     ids = np.unique(user)
     held = np.sort(ids[np.random.default_rng(seed).permutation(len(ids))[: _size(len(ids), fraction)]])
@@ -127,13 +128,6 @@ def _size(n: int, fraction: float) -> int:
     if not 0 < size < n:
         raise ValueError(f"fraction {fraction} of {n} is {size}: it must leave at least one on either side")
     return size
-
-
-def _whole(name: str, value: ScalarLike, lowest: int, what: str) -> int:
-    number = float(value)
-    if not (number >= lowest and number.is_integer()):
-        raise ValueError(f"{name} must be a whole number of {lowest} or more, got {value}: {what}")
-    return int(number)
 
 
 def _check_times(timestamp: Shaped[AnyArray, " n"]) -> None:

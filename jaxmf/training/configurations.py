@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int, ScalarLike
 
+from jaxmf.data.settings import check_whole
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
 from jaxmf.model.priors import check as check_prior
 
@@ -41,7 +42,7 @@ def random(seed: int, n: int, ranges: Mapping[str, tuple[float, float] | Sequenc
         0    16       0.346
         1    16       0.121
     """
-    check_whole("n", n, 1, "it is how many configurations to draw")
+    check_whole("n", n, least=1, meaning="how many configurations to draw")
     rng = np.random.default_rng(seed)
     columns = {}
     for name, values in ranges.items():
@@ -129,13 +130,3 @@ def check(configurations: pd.DataFrame, prior: Prior | Priors, trainer: str, set
                 "the column out"
             )
     return [priors(row, prior) for row in configurations.to_dict("records")]
-
-
-def check_whole(name: str, value: ScalarLike, lowest: int, what: str) -> None:
-    """Refuse a setting that is not a whole number of `lowest` or more.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < lowest:
-        raise ValueError(f"{name} must be a whole number of {lowest} or more, got {value}: {what}")

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.data.settings import check_whole
 from jaxmf.model import links, objective, params
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
@@ -21,7 +22,6 @@ from jaxmf.model.priors import Priors
 from jaxmf.model.tables import Table
 from jaxmf.training import als, sgd
 from jaxmf.training.als import Histories
-from jaxmf.training.configurations import check_whole
 from jaxmf.training.folds import Data, stacked
 
 NARROWEST = 8
@@ -95,8 +95,8 @@ class ALS:
     settings: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        check_whole("steps", self.steps, 1, "it is the Gauss–Newton steps of a row and sweep")
-        check_whole("cg_steps", self.cg_steps, 1, "it is the conjugate-gradient steps of each")
+        check_whole("steps", self.steps, least=1, meaning="the Gauss–Newton steps of a row and sweep")
+        check_whole("cg_steps", self.cg_steps, least=1, meaning="the conjugate-gradient steps of each")
 
     def starter(
         self,
@@ -122,7 +122,7 @@ class SGD:
     settings: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     def __post_init__(self) -> None:
-        check_whole("batch_size", self.batch_size, 1, "it is the ratings of a step")
+        check_whole("batch_size", self.batch_size, least=1, meaning="the ratings of a step")
 
     def starter(
         self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: Int[Array, ""]

@@ -20,12 +20,13 @@ from jaxtyping import Bool, Float, Int, ScalarLike
 
 from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
+from jaxmf.data.settings import check_whole
 from jaxmf.data.splits import Split
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.priors import DEFAULT, Prior, Priors
 from jaxmf.training import jobs, loop
 from jaxmf.training.configurations import check as check_settings
-from jaxmf.training.configurations import check_whole, grid, numbers, priors, random
+from jaxmf.training.configurations import grid, numbers, priors, random
 from jaxmf.training.folds import gather
 from jaxmf.training.jobs import ALS, SGD, Trainer
 from jaxmf.training.loop import Watch
@@ -219,9 +220,9 @@ def _check(trainer: object, epochs: ScalarLike, halving: Halving | None, chunk: 
     """Refuse settings of a sweep that are out of range."""
     if isinstance(trainer, type) or not isinstance(trainer, Trainer):
         raise ValueError(f"trainer must be an instance such as ALS() or SGD(batch_size=256), got {trainer!r}: call it")
-    check_whole("epochs", epochs, 1, "it is how many sweeps or passes a fit takes")
+    check_whole("epochs", epochs, least=1, meaning="how many sweeps or passes a fit takes")
     if halving is not None:
-        check_whole("halving.first", halving.first, 1, "it is the epochs of the first rung")
-        check_whole("halving.eta", halving.eta, 2, "one configuration of so many goes on")
+        check_whole("halving.first", halving.first, least=1, meaning="the epochs of the first rung")
+        check_whole("halving.eta", halving.eta, least=2, meaning="of how many configurations one goes on")
     if chunk is not None:
-        check_whole("chunk", chunk, 1, "it is how many fits run side by side on a device")
+        check_whole("chunk", chunk, least=1, meaning="how many fits run side by side on a device")

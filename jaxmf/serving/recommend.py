@@ -19,7 +19,7 @@ from jaxmf.model.tables import Table
 from jaxmf.serving import top
 from jaxmf.serving.top import TopN
 
-__all__ = ["TopN", "top_n", "top_n_of_draws"]
+__all__ = ["TopN", "check_single", "checked_rows", "top_n", "top_n_of_draws"]
 
 
 def top_n(

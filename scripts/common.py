@@ -14,6 +14,8 @@ import runs
 import tyro
 
 import jaxmf
+from jaxmf.data.features import Sides
+from jaxmf.data.ratings import Ratings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,6 +166,11 @@ def check_writable(option: str, file: Path) -> None:
         raise ValueError(
             f"{option} can't be written ({error.strerror}): --json takes a file, --plots a folder, where you may write"
         ) from None
+
+
+def features_of(kind: str, ratings: Ratings) -> Sides:
+    """What `--features` asks for, of the ratings that are trained on: "none", or "implicit" feedback of both sides."""
+    return jaxmf.features.implicit_sides(ratings) if kind == "implicit" else Sides()
 
 
 def text(value: Any) -> str:  # noqa: ANN401

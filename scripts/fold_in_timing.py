@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import Run, run, say, show
+from common import Run, features_of, run, say, show
 
 import jaxmf
 from jaxmf.data.ratings import Ratings
@@ -154,7 +154,7 @@ def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
 
     def train(*, revealed: bool) -> jaxmf.gibbs.GibbsFit:
         known = protocol.known(revealed=revealed)
-        features = jaxmf.features.implicit_sides(known) if implicit else jaxmf.features.Sides()
+        features = features_of(args.features, known)
         watch = jaxmf.Watch(validation=hidden)
         fit = jaxmf.gibbs.fit(
             key,

@@ -7,7 +7,7 @@ from typing import Literal
 
 import jax
 import numpy as np
-from common import Run, run, say, show
+from common import Run, features_of, run, say, show
 
 import jaxmf
 from jaxmf.data.ratings import Ratings
@@ -66,7 +66,7 @@ def fit(
     """
     key = jax.random.key(args.seed)
     settings = {} if args.epochs is None else {"sweeps" if args.method == "gibbs" else "epochs": args.epochs}
-    features = jaxmf.features.implicit_sides(train) if args.features == "implicit" else jaxmf.features.Sides()
+    features = features_of(args.features, train)
     looks = args.method == "gibbs" or args.pictures
     epochs: list[int] = []
     watch = jaxmf.Watch(

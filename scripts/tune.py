@@ -10,11 +10,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import pandas as pd
-from common import Run, run, say, show
+from common import Run, features_of, run, say, show
 
 import jaxmf
 from jaxmf import tune
-from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.splits import Split
 from jaxmf.model.kernels import Kernel
@@ -99,7 +98,7 @@ def configurations(args: Tune) -> pd.DataFrame:
 def search(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFrame, kernel: Kernel) -> tune.Sweep:
     """All fits of a table."""
     settings = {"epochs": args.epochs, "halving": tune.Halving(2, 3) if args.halving else None, "chunk": args.chunk}
-    return tune.sweep(ratings, folds, table, kernel=kernel, features=partial(features, args), **settings)
+    return tune.sweep(ratings, folds, table, kernel=kernel, features=partial(features_of, args.features), **settings)
 
 
 def log(args: Tune, found: tune.Sweep, **where: int) -> None:
@@ -115,11 +114,6 @@ def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
-def features(args: Tune, ratings: Ratings) -> Sides:
-    """Those of the ratings that are trained on."""
-    return jaxmf.features.implicit_sides(ratings) if args.features == "implicit" else Sides()
-
-
 def one_after_another(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFrame, kernel: Kernel) -> float:
     """Seconds of the same fits by `als.fit`, compilation apart."""
     seconds = 0.0
@@ -128,7 +122,9 @@ def one_after_another(args: Tune, ratings: Ratings, folds: list[Split], table: p
         for split in folds:
             watch = jaxmf.Watch(validation=ratings.take(split.test))
             key, train = jax.random.key(int(row["seed"])), ratings.take(split.train)
-            fit = jaxmf.als.fit(key, train, kernel=kernel, features=features(args, train), watch=watch, **settings)
+            fit = jaxmf.als.fit(
+                key, train, kernel=kernel, features=features_of(args.features, train), watch=watch, **settings
+            )
             seconds += fit.seconds
     return seconds
 

@@ -3,7 +3,7 @@
 from jaxmf.baselines import interop, surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import convergence, metrics, ranking
-from jaxmf.model import kernels, likelihoods, links, objective, params, priors, rows, tables
+from jaxmf.model import kernels, likelihoods, links, objective, params, priors, problem, rows, tables
 from jaxmf.online import asking, drift, fold_in, laplace, posterior, update
 from jaxmf.serving import checkpoint, explain, neighbours, recommend
 from jaxmf.serving.recommender import Recommender
@@ -39,6 +39,7 @@ __all__ = [
     "params",
     "posterior",
     "priors",
+    "problem",
     "ranking",
     "ratings",
     "recommend",

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.optimize
 
 from jaxmf.data.ratings import Ratings
+from jaxmf.model import problem
 from jaxmf.model.kernels import RBF, Kernel, Linear, Logistic, Polynomial
 from jaxmf.model.tables import Table
 
@@ -64,17 +65,11 @@ class Problem(NamedTuple):
         """The row by SciPy's least squares from the prior mean."""
         return scipy.optimize.least_squares(lambda x: self.residuals(kernel, x), self.mean, **TIGHT).x
 
-    def arguments(self) -> dict[str, object]:
-        """What `rows.solve_row` takes."""
-        to32 = np.float32
-        return {
-            "offset": to32(self.offset),
-            "others": table(self.others),
-            "rating": self.rating.astype(to32),
-            "weight": self.weight.astype(to32),
-            "mean": table(self.mean),
-            "precision": table(self.precision),
-        }
+    def of(self, kernel: Kernel) -> problem.Problem:
+        """The same as the package's."""
+        rating, weight = self.rating.astype(np.float32), self.weight.astype(np.float32)
+        others, mean, precision = map(table, (self.others, self.mean, self.precision))
+        return problem.of_row(kernel, np.float32(self.offset), others, rating, weight, mean, precision)
 
 
 def table(rows: np.ndarray) -> Table:

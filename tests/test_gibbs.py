@@ -20,29 +20,14 @@ from jaxmf.training import gibbs, hyper
 KEY = jax.random.key(0)
 
 
-def row_block(problem: Problem):
-    n = len(problem.rating)
-    other = jnp.arange(n)[None]
-    return histories.Block(
-        jnp.zeros(1, int),
-        jnp.zeros(1, int),
-        other,
-        jnp.float32(problem.rating)[None],
-        jnp.float32(problem.weight)[None],
-    )
-
-
 def draws_of(problem: Problem, kernel, count: int, **settings):
     """`count` draws of one row, as rows of (bias, factors)."""
-    block, others = row_block(problem), table(problem.others)
-    mean, precision = table(problem.mean[None]), table(problem.precision[None])
+    given = problem.of(kernel)
 
     @jax.jit
     @jax.vmap
     def draw(key):
-        return rows.sample_rows(
-            key, kernel, jnp.float32(problem.offset), mean, others, block, mean, precision, **settings
-        )
+        return rows.sample_rows(key, given, given.mean, **settings)
 
     return flat(draw(jax.random.split(KEY, count)))[:, 0]
 

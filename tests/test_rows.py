@@ -1,5 +1,7 @@
 """The row solver against float64 oracles, and its invariants."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from jaxmf.data import histories
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import equations, rows
 from jaxmf.model.kernels import Kernel, Linear
+from jaxmf.model.problem import of_row
 from jaxmf.model.tables import Table
 
 solve_row = jax.jit(rows.solve_row, static_argnames=("steps", "cg_steps"))
@@ -24,7 +27,7 @@ def name(kernel: Kernel) -> str:
 
 
 def solve(kernel, problem: Problem, **settings):
-    return flat(solve_row(kernel, **problem.arguments(), **settings))
+    return flat(solve_row(problem.of(kernel), **settings))
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=name)
@@ -53,9 +56,9 @@ def test_a_few_ratings_take_few_steps():
     n, k, rng = 3, 32, np.random.default_rng(0)
     factors = (rng.normal(size=(n, k)) * 0.9 ** np.arange(k)).astype(np.float32)
     rating, precision = rng.normal(size=n).astype(np.float32), np.float32(0.5)
-    prior = {"mean": table(np.zeros(k + 1)), "precision": table(np.full(k + 1, precision))}
+    prior = table(np.zeros(k + 1)), table(np.full(k + 1, precision))
     others = Table(jnp.zeros(n), jnp.asarray(factors))
-    row = rows.solve_row(Linear(), 0.0, others, rating, np.ones(n, np.float32), **prior, cg_steps=n + 2)
+    row = rows.solve_row(of_row(Linear(), 0.0, others, rating, np.ones(n, np.float32), *prior), cg_steps=n + 2)
     j = np.concatenate([np.ones((n, 1)), factors], 1)
     exact = np.linalg.solve(j.T @ j + precision * np.eye(k + 1), j.T @ rating)
     np.testing.assert_allclose(flat(row), exact, atol=2e-5)
@@ -73,8 +76,8 @@ def test_no_row_gets_worse_from_any_start(kernel, seed, scale):
     assert problem.loss(kernel, found) <= problem.loss(kernel, start) * (1 + 1e-4)
 
 
-def a_block(kernel: Kernel, *, width: int | None = None):
-    """A batch of rows of very different lengths, one of them empty, with what `solve_rows` takes besides."""
+def a_batch(kernel: Kernel, *, width: int | None = None):
+    """Ratings of rows of very different lengths, one of them empty, and their problem."""
     rng = np.random.default_rng(1)
     ratings = random_ratings(rng, n_users=12, n_items=60, n=250)
     ratings = ratings.replace(weight=rng.uniform(0.5, 2, 250).astype(np.float32)).take(ratings.user != 3)
@@ -83,50 +86,47 @@ def a_block(kernel: Kernel, *, width: int | None = None):
     others = table(0.4 * rng.normal(size=(60, 5)))
     mean = table(0.1 * rng.normal(size=(12, 5)))
     precision = table(rng.uniform(0.5, 3, (12, 5)))
-    return ratings, block, (kernel, jnp.float32(kernel.offset(3.3))), others, mean, precision
+    return ratings, rows.Problem(kernel, jnp.float32(kernel.offset(3.3)), others, block, mean, precision)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=name)
 def test_a_batch_is_its_rows(kernel):
-    ratings, block, head, others, mean, precision = a_block(kernel)
-    batch = solve_rows(*head, mean, others, block, mean, precision, steps=10)
+    ratings, many = a_batch(kernel)
+    batch = solve_rows(many, steps=10)
     for row in (0, 3, 7):  # an empty one among them
         mine = ratings.take(ratings.user == row)
-        alone = solve_row(
-            *head, others[mine.item], mine.rating, mine.weight, mean=mean[row], precision=precision[row], steps=10
-        )
+        given = many.others[mine.item], mine.rating, mine.weight, many.mean[row], many.precision[row]
+        alone = solve_row(of_row(kernel, many.offset, *given), steps=10)
         np.testing.assert_allclose(flat(batch[row]), flat(alone), rtol=2e-3, atol=2e-4)
 
 
 def test_vmap_of_solve_row_is_solve_rows():
     rng = np.random.default_rng(2)
-    problems = [Problem.random(rng, n=8, k=3).arguments() for _ in range(5)]
+    problems = [Problem.random(rng, n=8, k=3).of(Linear()) for _ in range(5)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *problems)
-    batched = jax.jit(jax.vmap(lambda problem: rows.solve_row(Linear(), **problem)))(stacked)
+    batched = jax.jit(jax.vmap(rows.solve_row))(stacked)
     for at, problem in enumerate(problems):
-        np.testing.assert_allclose(flat(batched[at]), flat(solve_row(Linear(), **problem)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(flat(batched[at]), flat(solve_row(problem)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=name)
 def test_width_of_pages_and_form_of_the_matvec_do_not_matter(kernel, monkeypatch):
-    _, block, head, others, mean, precision = a_block(kernel, width=8)
-    tall = solve_rows(*head, mean, others, block, mean, precision)
-    _, wide, *_ = a_block(kernel, width=32)
-    np.testing.assert_allclose(
-        flat(solve_rows(*head, mean, others, wide, mean, precision)), flat(tall), rtol=2e-3, atol=2e-4
-    )
+    _, narrow = a_batch(kernel, width=8)
+    tall = solve_rows(narrow)
+    _, wide = a_batch(kernel, width=32)
+    np.testing.assert_allclose(flat(solve_rows(wide)), flat(tall), rtol=2e-3, atol=2e-4)
     monkeypatch.setattr(equations, "gram_first", lambda *_: True)
-    gram = jax.jit(rows.solve_rows)(*head, mean, others, block, mean, precision)
+    gram = jax.jit(partial(rows.solve_rows))(narrow)
     np.testing.assert_allclose(flat(gram), flat(tall), rtol=2e-3, atol=2e-4)
 
 
 def test_padding_is_inert():
-    _, block, head, others, mean, precision = a_block(Linear())
-    plain = solve_rows(*head, mean, others, block, mean, precision)
+    _, problem = a_batch(Linear())
+    plain, block = solve_rows(problem), problem.block
     junk = block.replace(
         other=jnp.where(block.weight > 0, block.other, 7), rating=jnp.where(block.weight > 0, block.rating, 1e6)
     )
-    np.testing.assert_array_equal(flat(solve_rows(*head, mean, others, junk, mean, precision)), flat(plain))
+    np.testing.assert_array_equal(flat(solve_rows(problem.replace(block=junk))), flat(plain))
 
 
 def test_a_row_longer_than_a_block_is_summed_in_parts(monkeypatch):
@@ -148,35 +148,35 @@ def test_a_row_longer_than_a_block_is_summed_in_parts(monkeypatch):
         monkeypatch.setattr(equations, "PAGES", pages)
         (stack,) = histories.blocks(ratings)
         block = jax.tree.map(lambda x: x[0], stack)
-        results.append(flat(jax.jit(rows.solve_rows)(Linear(), jnp.float32(3), zero, others, block, zero, one)))
+        problem = rows.Problem(Linear(), jnp.float32(3), others, block, zero, one)
+        results.append(flat(jax.jit(partial(rows.solve_rows))(problem)))
     np.testing.assert_allclose(results[1], results[0], rtol=1e-3, atol=1e-4)
 
 
 def test_jit_is_eager_and_order_does_not_matter():
-    problem = Problem.random(np.random.default_rng(4), n=20, k=4).arguments()
-    eager = flat(rows.solve_row(Linear(), **problem))
-    jitted = flat(solve_row(Linear(), **problem))
+    problem = Problem.random(np.random.default_rng(4), n=20, k=4)
+    eager = flat(rows.solve_row(problem.of(Linear())))
+    jitted = flat(solve_row(problem.of(Linear())))
     np.testing.assert_allclose(jitted, eager, rtol=1e-4, atol=1e-5)
     order = np.random.default_rng(0).permutation(20)
-    shuffled = problem | jax.tree.map(lambda x: x[order], {at: problem[at] for at in ("others", "rating", "weight")})
-    np.testing.assert_allclose(flat(solve_row(Linear(), **shuffled)), eager, rtol=1e-4, atol=1e-5)
+    shuffled = problem._replace(**{name: getattr(problem, name)[order] for name in ("others", "rating", "weight")})
+    np.testing.assert_allclose(flat(solve_row(shuffled.of(Linear()))), eager, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=name)
 def test_gradient_through_the_solve_matches_finite_differences(kernel):
     problem = Problem.random(np.random.default_rng(5), n=9, k=3)
-    target = np.random.default_rng(6).normal(size=4)
+    given, target = problem.of(kernel), np.random.default_rng(6).normal(size=4)
 
     def outcome(changed: Problem) -> float:
         return float(target @ changed.solve(kernel))
 
     def ours(precision: Table, others: Table):
-        arguments = problem.arguments() | {"precision": precision, "others": others}
-        row = rows.solve_row(kernel, **arguments, steps=60)
+        batch = jax.tree.map(lambda x: x[None], precision)
+        row = rows.solve_row(given.replace(precision=batch, others=others), steps=60)
         return row.bias * np.float32(target[0]) + row.factors @ np.float32(target[1:])
 
-    arguments = problem.arguments()
-    to_precision, to_others = jax.jit(jax.grad(ours, (0, 1)))(arguments["precision"], arguments["others"])
+    to_precision, to_others = jax.jit(jax.grad(ours, (0, 1)))(given.precision[0], given.others)
 
     def difference(field: str, at: tuple[int, ...]) -> float:
         step = np.zeros_like(getattr(problem, field))
@@ -192,14 +192,13 @@ def test_gradient_through_the_solve_matches_finite_differences(kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=name)
 def test_row_losses(kernel):
-    ratings, block, head, others, mean, precision = a_block(kernel)
+    ratings, many = a_batch(kernel)
     x = table(0.3 * np.random.default_rng(7).normal(size=(12, 5)))
-    losses = jax.jit(rows.row_losses)(*head, x, others, block, mean, precision)
+    losses = jax.jit(rows.row_losses)(many, x)
     for row in range(12):
         mine = ratings.take(ratings.user == row)
-        problem = Problem(
-            flat(others)[mine.item], mine.rating, mine.weight, flat(mean)[row], flat(precision)[row], float(head[1])
-        )
+        prior = flat(many.mean)[row], flat(many.precision)[row]
+        problem = Problem(flat(many.others)[mine.item], mine.rating, mine.weight, *prior, float(many.offset))
         assert losses[row] == pytest.approx(problem.loss(kernel, flat(x)[row]), rel=1e-4)
 
 

@@ -6,12 +6,12 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, ScalarLike
+from jaxtyping import Array, Float
 
 from jaxmf.data.histories import PAGES, Block
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model import cg
-from jaxmf.model.kernels import Kernel
+from jaxmf.model.problem import Problem
 from jaxmf.model.tables import Table
 
 Sums = TypeVar("Sums")
@@ -34,23 +34,20 @@ class Equations(NamedTuple):
     scale: Table
 
 
-def linearised(
-    kernel: Kernel, offset: ScalarLike, x: Table, others: Table, block: Block, mean: Table, precision: Table
-) -> Equations:
-    """The equations at `x`.
+def linearised(problem: Problem, x: Table) -> Equations:
+    """The problem's equations at the rows `x`.
 
     J is the kernel's gradient, a row a rating: it is what the matvec, the Gram matrix and the scale are all made of,
     and for a linear kernel it is the other side's factors as they are.
     By shape, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
     """
-    b, k = x.factors.shape
+    block, precision, (b, k) = problem.block, problem.precision, x.factors.shape
 
     def linearise(part: Block) -> tuple[Table, Float[Array, "p w"]]:
-        jacobian = over_pages(jax.value_and_grad(kernel))
-        predicted, j = jacobian(x[part.owner], others[part.other], offset)
+        predicted, j = problem.over_pages(jax.value_and_grad(problem.kernel), x, part)
         return j, part.weight * (part.rating - predicted)
 
-    prior_rhs = (mean - x) * precision
+    prior_rhs = (problem.mean - x) * precision
     if gram_first(block, b, k):
 
         def grams(part: Block) -> tuple[Float[Array, "b c c"], Table]:
@@ -92,11 +89,6 @@ def gram_first(block: Block, b: int, k: int) -> bool:
     """Whether a block's equations go by Gram matrices: where J would not fit the cache, or rows are long for `k`."""
     p, w = block.weight.shape
     return p > PAGES or (w >= 2 * (k + 1) and p >= 4 * b)
-
-
-def over_pages(kernel: Callable) -> Callable:
-    """A function of one pair as one of (row of each page, others of each page's slots, offset)."""
-    return jax.vmap(jax.vmap(kernel, (None, 0, None)), (0, 0, None))
 
 
 def by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:

@@ -2,7 +2,7 @@
 
 With the other side frozen, a row's ratings are targets, the rated rows are features, and the row's bias and factors
 are the answer. The same solve trains (every user, then every item), folds in (the rows with new ratings) and is
-differentiable.
+differentiable; with noise on targets and prior it is a draw from the row's posterior.
 
 A batch of rows is one block-diagonal system over pages of ratings (see `jaxmf.data.histories`): `vmap` runs the
 kernel over pages and their slots, a segment sum joins the pages of a row, and each row has its own step lengths.
@@ -16,10 +16,9 @@ from jax import lax
 from jaxtyping import Array, Float, Key, ScalarLike
 
 from jaxmf.data.histories import Block
-from jaxmf.data.ratings import AnyArray
 from jaxmf.model import cg
-from jaxmf.model.equations import Equations, by_row, linearised, over_pages, sum_parts
-from jaxmf.model.kernels import Kernel
+from jaxmf.model.equations import Equations, by_row, linearised, sum_parts
+from jaxmf.model.problem import Problem
 from jaxmf.model.tables import Table
 
 ROUNDING = 4
@@ -27,88 +26,48 @@ ROUNDING = 4
 and steps that were refused for its rounding would leave a row where only half of its digits are right."""
 
 
-def solve_row(
-    kernel: Kernel,
-    offset: ScalarLike,
-    others: Table,
-    rating: Float[AnyArray, " n"],
-    weight: Float[AnyArray, " n"],
-    *,
-    mean: Table,
-    precision: Table,
-    start: Table | None = None,
-    steps: int = 8,
-    cg_steps: int = 32,
-) -> Table:
-    """The row that minimises Σ w (r − r̂)² + Σ Λ (x − m)²: a scalar bias and `k` factors.
+def solve_row(problem: Problem, start: Table | None = None, *, steps: int = 8, cg_steps: int = 32) -> Table:
+    """The row of a problem of one (see `jaxmf.problem.of_row`): a scalar bias and `k` factors.
 
-    The batch of one of `solve_rows`, for the mathematics in small: `jax.vmap` of it gives what `solve_rows` gives.
+    `solve_rows` for the mathematics in small: `jax.vmap` of it gives what `solve_rows` gives.
 
     Args:
-        kernel: The kernel.
-        offset: Its offset μ.
-        others: The `n` rated rows of the other side.
-        rating: Their ratings.
-        weight: Their weights.
-        mean: Prior mean m of the row.
-        precision: Prior precision Λ of the row, in units of a rating's.
-        start: Where to begin; else at the mean.
-        steps: Gauss–Newton steps of a kernel that is not linear.
-        cg_steps: Conjugate-gradient steps in each.
+        problem: The problem.
+        start: Where to begin, a scalar and (`k`,); else at the mean.
+        steps: As in `solve_rows`.
+        cg_steps: Likewise.
 
     Example:
         >>> from jaxmf.model.kernels import Linear
+        >>> from jaxmf.model.problem import of_row
         >>> others = Table(jnp.zeros(2), jnp.array([[1.0], [2.0]]))
         >>> zero, one = Table(jnp.array(0.0), jnp.zeros(1)), Table(jnp.array(1.0), jnp.ones(1))
-        >>> row = solve_row(Linear(), 3.0, others, jnp.array([4.0, 5.0]), jnp.ones(2), mean=zero, precision=one)
+        >>> row = solve_row(of_row(Linear(), 3.0, others, jnp.array([4.0, 5.0]), jnp.ones(2), zero, one))
         >>> f"{row.bias:.3f} {row.factors[0]:.3f}"
         '0.333 0.667'
     """
-    n = rating.shape[0]
-    block = Block(jnp.zeros(1, int), jnp.zeros(1, int), jnp.arange(n)[None], rating[None], weight[None])
-    one = jax.tree.map(lambda x: x[None], (mean if start is None else start, mean, precision))
-    rows = solve_rows(kernel, offset, one[0], others, block, *one[1:], steps=steps, cg_steps=cg_steps)
-    return jax.tree.map(lambda x: x[0], rows)
+    begin = None if start is None else jax.tree.map(lambda x: x[None], start)
+    return solve_rows(problem, begin, steps=steps, cg_steps=cg_steps)[0]
 
 
-def solve_rows(
-    kernel: Kernel,
-    offset: ScalarLike,
-    start: Table,
-    others: Table,
-    block: Block,
-    mean: Table,
-    precision: Table,
-    *,
-    steps: int = 8,
-    cg_steps: int = 32,
-) -> Table:
+def solve_rows(problem: Problem, start: Table | None = None, *, steps: int = 8, cg_steps: int = 32) -> Table:
     """The `b` rows that minimise each their Σ w (r − r̂)² + Σ Λ (x − m)², differentiably.
 
     `improve_rows`, with derivatives in every array by the implicit function theorem at the solution, whatever the
     number of steps.
 
     Args:
-        kernel: The kernel.
-        offset: Its offset μ.
-        start: Where the `b` rows begin.
-        others: The other side's table.
-        block: The rows' ratings.
-        mean: Prior means: (`b`,) and (`b`, `k`), or what broadcasts to that.
-        precision: Prior precisions, likewise, in units of a rating's.
+        problem: The rows' problems.
+        start: Where the `b` rows begin; else at the mean.
         steps: Gauss–Newton steps of a kernel that is not linear.
         cg_steps: Conjugate-gradient steps in each. `k` + 1 of them are exact; fewer than that nearly always do.
     """
 
     def gradient(x: Float[Array, "b c"]) -> Float[Array, "b c"]:
-        def loss(x: Float[Array, "b c"]) -> Float[Array, ""]:
-            return row_losses(kernel, offset, Table.of_matrix(x), others, block, mean, precision).sum()
-
-        return jax.grad(loss)(x) / 2
+        return jax.grad(lambda x: row_losses(problem, Table.of_matrix(x)).sum())(x) / 2
 
     def solve(_: Callable, x: Float[Array, "b c"]) -> Float[Array, "b c"]:
-        start, settings = Table.of_matrix(x), {"steps": steps, "cg_steps": cg_steps}
-        return improve_rows(kernel, offset, start, others, block, mean, precision, **settings).matrix()
+        return improve_rows(problem, Table.of_matrix(x), steps=steps, cg_steps=cg_steps).matrix()
 
     def tangent(linear: Callable, rhs: Float[Array, "b c"]) -> Float[Array, "b c"]:
         def solve_from_zero(matvec: Callable, rhs: Float[Array, "b c"]) -> Float[Array, "b c"]:
@@ -118,22 +77,11 @@ def solve_rows(
 
         return lax.custom_linear_solve(linear, rhs, solve_from_zero, symmetric=True)
 
-    return Table.of_matrix(lax.custom_root(gradient, start.matrix(), solve, tangent))
+    begin = problem.mean if start is None else start
+    return Table.of_matrix(lax.custom_root(gradient, begin.matrix(), solve, tangent))
 
 
-def improve_rows(
-    kernel: Kernel,
-    offset: ScalarLike,
-    start: Table,
-    others: Table,
-    block: Block,
-    mean: Table,
-    precision: Table,
-    *,
-    steps: int = 8,
-    cg_steps: int = 32,
-    tol: float = cg.TOL,
-) -> Table:
+def improve_rows(problem: Problem, start: Table, *, steps: int = 8, cg_steps: int = 32, tol: float = cg.TOL) -> Table:
     """The `b` rows after `steps` Gauss–Newton steps from `start`: what a sweep of training does, and a draw.
 
     Each step's equations are solved by conjugate gradients; one step is exact where the kernel is linear in the row.
@@ -141,27 +89,22 @@ def improve_rows(
     (Levenberg–Marquardt), so no row ever gets worse than its start, but for rounding. Arguments as in `solve_rows`, and
     `tol` as in `jaxmf.model.cg.solve`.
     """
+    if problem.kernel.linear:
+        return start + cg.solve(*linearised(problem, start), steps=cg_steps, tol=tol)
 
     def loss(x: Table) -> Float[Array, " b"]:
-        return row_losses(kernel, offset, x, others, block, mean, precision)
+        return row_losses(problem, x)
 
     def equations(x: Table) -> Equations:
-        return linearised(kernel, offset, x, others, block, mean, precision)
+        return linearised(problem, x)
 
-    if kernel.linear:
-        return start + cg.solve(*equations(start), steps=cg_steps, tol=tol)
     return _damped(equations, loss, start, steps, cg_steps, tol)
 
 
 def sample_rows(
     key: Key[Array, ""],
-    kernel: Kernel,
-    offset: ScalarLike,
+    problem: Problem,
     start: Table,
-    others: Table,
-    block: Block,
-    mean: Table,
-    precision: Table,
     *,
     sign: ScalarLike = 1.0,
     steps: int = 8,
@@ -178,38 +121,31 @@ def sample_rows(
 
     Args:
         key: Random key of the perturbation.
-        kernel: As in `solve_rows`, and so are the rest.
-        offset: The kernel's offset μ.
+        problem: The rows' problems.
         start: Where the rows begin; the previous draw, in a Gibbs sampler.
-        others: The other side's table.
-        block: The rows' ratings.
-        mean: Prior means: (`b`,) and (`b`, `k`).
-        precision: Prior precisions: (`b`,) and (`b`, `k`).
         sign: 1, or −1 for the draw on the other side of the mean: the same perturbation mirrored.
-        steps: Gauss–Newton steps of a kernel that is not linear.
-        cg_steps: Conjugate-gradient steps in each.
-        tol: As in `jaxmf.model.cg.solve`.
+        steps: As in `improve_rows`, and so are the rest.
+        cg_steps: Likewise.
+        tol: Likewise.
     """
     key_ratings, key_prior = jax.random.split(key)
+    block = problem.block
     scale = sign * lax.rsqrt(jnp.where(block.weight > 0, block.weight, 1))
     noisy = block.replace(rating=block.rating + scale * jax.random.normal(key_ratings, block.rating.shape))
     away = Table.of_matrix(jax.random.normal(key_prior, (len(start), 1 + start.rank)))
-    away *= jax.tree.map(lambda p: sign * lax.rsqrt(p), precision)
-    settings = {"steps": steps, "cg_steps": cg_steps, "tol": tol}
-    return improve_rows(kernel, offset, start, others, noisy, mean + away, precision, **settings)
+    away *= jax.tree.map(lambda p: sign * lax.rsqrt(p), problem.precision)
+    noisy_problem = problem.replace(block=noisy, mean=problem.mean + away)
+    return improve_rows(noisy_problem, start, steps=steps, cg_steps=cg_steps, tol=tol)
 
 
-def row_losses(
-    kernel: Kernel, offset: ScalarLike, x: Table, others: Table, block: Block, mean: Table, precision: Table
-) -> Float[Array, " b"]:
+def row_losses(problem: Problem, x: Table) -> Float[Array, " b"]:
     """Σ w (r − r̂)² + Σ Λ (x − m)² of each row."""
 
     def of_pages(part: Block) -> Float[Array, " b"]:
-        predicted = over_pages(kernel)(x[part.owner], others[part.other], offset)
-        return by_row(part, len(x), jnp.sum(part.weight * (part.rating - predicted) ** 2, -1))
+        return by_row(part, len(x), jnp.sum(part.weight * (part.rating - problem.predicted(x, part)) ** 2, -1))
 
-    away = x - mean
-    return sum_parts(of_pages, block) + away.dot(away * precision)
+    away = x - problem.mean
+    return sum_parts(of_pages, problem.block) + away.dot(away * problem.precision)
 
 
 def row_weights(block: Block) -> Float[Array, " b"]:

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, Key
 
 from jaxmf.data.histories import Block
 from jaxmf.model import rows
-from jaxmf.model.equations import over_pages
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.likelihoods import Ordinal
 from jaxmf.model.posterior import Draw
+from jaxmf.model.problem import Problem
 from jaxmf.model.tables import Table
 
 STEPS = 8
@@ -39,12 +39,12 @@ def draw_rows(noise: Noise, one: Draw, kernel: Kernel, block: Block, mean: Table
     Under an ordinal likelihood the last of a short chain, which starts at the prior mean.
     """
     precision = jax.tree.map(lambda p, x: jnp.broadcast_to(p, x.shape), one.user.precision, mean)
-    weight, offset, others = one.noise * block.weight, one.params.offset, one.params.item
+    weight = one.noise * block.weight
+    problem = Problem(kernel, one.params.offset, one.params.item, block.replace(weight=weight), mean, precision)
 
     def drawn(key: Key[Array, ""], start: Table, rating: Float[Array, "p w"]) -> Table:
-        given = block.replace(rating=rating, weight=weight)
-        settings = {"sign": noise.sign, "steps": STEPS, "cg_steps": CG_STEPS}
-        return rows.sample_rows(key, kernel, offset, start, others, given, mean, precision, **settings)
+        given = problem.replace(block=problem.block.replace(rating=rating))
+        return rows.sample_rows(key, given, start, sign=noise.sign, steps=STEPS, cg_steps=CG_STEPS)
 
     if not isinstance(one.likelihood, Ordinal):
         return drawn(noise.key, jax.tree.map(jnp.zeros_like, mean), block.rating)
@@ -52,7 +52,7 @@ def draw_rows(noise: Noise, one: Draw, kernel: Kernel, block: Block, mean: Table
 
     def alternate(row: Table, key: Key[Array, ""]) -> tuple[Table, None]:
         key_latent, key_row = jax.random.split(key)
-        predicted = over_pages(kernel)(row[block.owner], others[block.other], offset)
+        predicted = problem.predicted(row, block)
         latent = likelihood.draw_latent(key_latent, predicted, block.rating, rated, sign=noise.sign)
         return drawn(key_row, row, latent), None
 

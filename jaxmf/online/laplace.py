@@ -13,6 +13,7 @@ from jaxmf.model.equations import linearised
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, Prior, Priors, check
+from jaxmf.model.problem import Problem
 from jaxmf.model.rows import row_weights
 from jaxmf.model.tables import Table
 from jaxmf.online.update import unstack
@@ -86,7 +87,7 @@ def _precisions(
     n = row_weights(block)
     x = table[block.rows]
     zero = jax.tree.map(jnp.zeros_like, x)
-    matvec, *_ = linearised(kernel, offset, x, others, block, zero, prior.precision(n))
+    matvec, *_ = linearised(Problem(kernel, offset, others, block, zero, prior.precision(n)), x)
 
     def column(unit: Float[Array, " c"]) -> Float[Array, "b c"]:
         return matvec(Table.of_matrix(jnp.broadcast_to(unit, x.matrix().shape))).matrix()

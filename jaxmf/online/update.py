@@ -16,6 +16,7 @@ from jaxmf.model import rows
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.params import Params, check_rows
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
+from jaxmf.model.problem import Problem
 from jaxmf.model.tables import Table
 
 STEPS = 8
@@ -76,9 +77,8 @@ def solve_block(
     """The block's rows under `prior`, from its `mean` (else 0), a row each: one compiled program a shape."""
     n = rows.row_weights(block)
     mean = Table(jnp.zeros_like(n), jnp.zeros((len(n), others.rank))) if mean is None else mean
-    return rows.solve_rows(
-        kernel, offset, mean, others, block, mean, prior.precision(n), steps=steps, cg_steps=cg_steps
-    )
+    problem = Problem(kernel, offset, others, block, mean, prior.precision(n))
+    return rows.solve_rows(problem, steps=steps, cg_steps=cg_steps)
 
 
 @jax.jit

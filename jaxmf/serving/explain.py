@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, ScalarLike
 
 from jaxmf.data.histories import Block, packed_row, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
-from jaxmf.model.equations import over_pages
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.links import Links, feedback
 from jaxmf.model.params import Params, check_rows
@@ -134,8 +133,7 @@ def _explain(
         return kernel(row[0], items[item], offset)
 
     stranger = Table(jnp.zeros(()), jnp.zeros(items.rank))
-    pages = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(block.owner), *x.shape)), stranger)
-    unmoved = over_pages(kernel)(pages, items[block.other], offset)
+    unmoved = jax.vmap(jax.vmap(lambda other: kernel(stranger, items[other], offset)))(block.other)
     away, mean = block.rating - unmoved, jax.tree.map(lambda x: x.sum((0, 1))[None], said)
     at, share = (jnp.asarray(x, jnp.float32) for x in np.polynomial.legendre.leggauss(points))
 

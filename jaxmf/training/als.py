@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Key, ScalarLike
+from jaxtyping import Array, Key
 
 from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import PAGES, Block, joint_blocks
@@ -21,6 +21,7 @@ from jaxmf.model.links import Links
 from jaxmf.model.objective import Weights, squares, weights
 from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
+from jaxmf.model.problem import Problem
 from jaxmf.model.tables import Table
 from jaxmf.training import loop
 from jaxmf.training.loop import Fit, Info, Watch
@@ -78,16 +79,9 @@ def step(
     model, features, n = state.params, data.features, data.n
     precision = priors.user.precision(n.user).join(priors.item.precision(n.item))
     mean = links.both_means(features, state.links, model)
-    table = solve_blocks(
-        kernel,
-        model.offset,
-        model.user.join(model.item),
-        data.blocks,
-        mean.user.join(mean.item),
-        precision,
-        steps=steps,
-        cg_steps=cg_steps,
-    )
+    before = model.user.join(model.item)
+    whole = Problem(kernel, model.offset, before, data.blocks, mean.user.join(mean.item), precision)
+    table = solve_blocks(whole, steps=steps, cg_steps=cg_steps)
     users, items = table.cut(len(model.user))
     model = model.replace(user=users, item=items)
     link = Links(
@@ -102,37 +96,24 @@ def step(
     return State(model, link), {"loss": total / n.user.sum()}
 
 
-def solve_blocks(
-    kernel: Kernel,
-    offset: ScalarLike,
-    table: Table,
-    stacks: tuple[Block, ...],
-    mean: Table,
-    precision: Table,
-    *,
-    steps: int,
-    cg_steps: int,
-) -> Table:
+def solve_blocks(whole: Problem, *, steps: int, cg_steps: int) -> Table:
     """The table with each block's rows solved in turn, from where they are and given what the table then holds.
 
     Args:
-        kernel: The kernel.
-        offset: Its offset μ.
-        table: The users' rows and then the items'.
-        stacks: Blocks that point into it, as `jaxmf.histories.joint_blocks` makes them.
-        mean: Prior means of the table's rows.
-        precision: Their prior precisions.
-        steps: As in `step`, and so are the others.
+        whole: The problem of both sides' rows: `others` is the table, the users' rows and then the items', and `block`
+            the stacks of blocks that point into it, as `jaxmf.histories.joint_blocks` makes them.
+        steps: As in `step`.
         cg_steps: Likewise.
     """
 
     def solve(table: Table, block: Block) -> tuple[Table, None]:
-        start, middle, around = table[block.rows], mean[block.rows], precision[block.rows]
-        few = {"steps": steps, "cg_steps": cg_steps, "tol": 0.0}
-        solved = rows.improve_rows(kernel, offset, start, table, block, middle, around, **few)
+        mean, precision = whole.mean[block.rows], whole.precision[block.rows]
+        problem = Problem(whole.kernel, whole.offset, table, block, mean, precision)
+        solved = rows.improve_rows(problem, table[block.rows], steps=steps, cg_steps=cg_steps, tol=0.0)
         return table.put(block.rows, solved), None
 
-    for stack in stacks:
+    table = whole.others
+    for stack in whole.block:
         table, _ = lax.scan(solve, table, stack)
     return table
 

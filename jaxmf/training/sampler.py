@@ -25,6 +25,7 @@ from jaxmf.model.likelihoods import Gaussian, Likelihood, Ordinal
 from jaxmf.model.objective import squares
 from jaxmf.model.params import Params, predict
 from jaxmf.model.posterior import Draw, Side
+from jaxmf.model.problem import Problem
 from jaxmf.model.tables import Table
 from jaxmf.training.cutpoints import sample_cutpoints
 from jaxmf.training.hyper import half_squares, sample_side
@@ -187,19 +188,9 @@ def sample_table(
         key, block = key_and_block
         start = table[block.rows]
         precision = jax.tree.map(lambda p, x: jnp.broadcast_to(p, x.shape), side.precision, start)
-        return rows.sample_rows(
-            key,
-            kernel,
-            model.offset,
-            start,
-            model.item,
-            block.replace(weight=noise * block.weight),
-            means[block.rows],
-            precision,
-            steps=1,
-            cg_steps=CG_STEPS,
-            tol=0.0,
-        )
+        given = block.replace(weight=noise * block.weight)
+        problem = Problem(kernel, model.offset, model.item, given, means[block.rows], precision)
+        return rows.sample_rows(key, problem, start, steps=1, cg_steps=CG_STEPS, tol=0.0)
 
     for at, stack in enumerate(stacks):
         keys = jax.random.split(jax.random.fold_in(key, at), stack.rows.shape[0])

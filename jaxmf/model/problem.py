@@ -1,0 +1,61 @@
+"""The row problem: what a row of one side is to explain, and where it stands before that."""
+
+from typing import no_type_check
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, ScalarLike
+
+from jaxmf.data.histories import Block
+from jaxmf.data.ratings import AnyArray
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.tables import Table
+
+
+@no_type_check
+class Problem(struct.PyTreeNode):
+    """`b` small regression problems, a row each: the x that minimises Σ w (r − r̂)² + Σ Λ (x − m)².
+
+    Attributes:
+        kernel: What makes r̂ of a row and one of the other side.
+        offset: Its offset μ.
+        others: The other side's table, which is frozen.
+        block: The rows' ratings r and weights w.
+        mean: Prior means m: (`b`,) and (`b`, `k`).
+        precision: Prior precisions Λ in units of a rating's: (`b`,), and (`b`, `k`) or (`b`, 1).
+    """
+
+    kernel: Kernel
+    offset: Float[AnyArray, ""]
+    others: Table
+    block: Block
+    mean: Table
+    precision: Table
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def predicted(self, x: Table, block: Block) -> Float[Array, "p w"]:
+        """r̂ of each slot of `block`, the problem's own or a part of it, for the rows `x`."""
+        return self.over_pages(self.kernel, x, block)
+
+    def over_pages(self, function, x: Table, block: Block):  # noqa: ANN001, ANN201 any function of a kernel's arguments
+        """`function(row, other, offset)` of each slot of `block`."""
+        pairs = jax.vmap(jax.vmap(function, (None, 0, None)), (0, 0, None))
+        return pairs(x[block.owner], self.others[block.other], self.offset)
+
+
+def of_row(
+    kernel: Kernel,
+    offset: ScalarLike,
+    others: Table,
+    rating: Float[AnyArray, " n"],
+    weight: Float[AnyArray, " n"],
+    mean: Table,
+    precision: Table,
+) -> Problem:
+    """The problem of one row that rated all `n` rows of `others`; `mean` and `precision` are a scalar and (`k`,)."""
+    n = rating.shape[0]
+    block = Block(jnp.zeros(1, int), jnp.zeros(1, int), jnp.arange(n)[None], rating[None], weight[None])
+    return Problem(kernel, offset, others, block, *jax.tree.map(lambda x: x[None], (mean, precision)))

@@ -3,8 +3,10 @@
 from jaxmf.baselines import interop, surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import convergence, metrics, ranking
-from jaxmf.model import kernels, likelihoods, links, objective, params, priors, problem, rows, tables
-from jaxmf.online import asking, drift, fold_in, laplace, posterior, update
+from jaxmf.model import kernels, likelihoods, links, objective, params, posterior, priors, problem, rows, tables
+from jaxmf.model.model import Model
+from jaxmf.model.posterior import Posterior
+from jaxmf.online import asking, drift, fold_in, laplace, update
 from jaxmf.serving import checkpoint, explain, neighbours, recommend
 from jaxmf.serving.recommender import Recommender
 from jaxmf.training import als, gibbs, loop, notebook, sgd, tune
@@ -12,6 +14,8 @@ from jaxmf.training.loop import Fit, Watch
 
 __all__ = [
     "Fit",
+    "Model",
+    "Posterior",
     "Recommender",
     "Watch",
     "als",

@@ -1,4 +1,4 @@
-"""Models of other libraries as `Params` of the linear kernel: their arrays in, so that none of them is imported.
+"""Models of other libraries as a `Model` of the linear kernel: their arrays in, so that none of them is imported.
 
 Their rows can then be folded into, ranked and kept here. A fold-in solves for this package's objective: give it a prior
 that suits what the library was trained with.
@@ -12,14 +12,16 @@ from jaxtyping import ScalarLike
 from numpy.typing import ArrayLike
 
 from jaxmf.data.ratings import Vocabulary
+from jaxmf.model.kernels import Linear
+from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.tables import Table
 
 
 class Converted(NamedTuple):
-    """A model with the ids of its rows; its kernel is `jaxmf.kernels.Linear()`."""
+    """A model with the ids of its rows."""
 
-    params: Params
+    model: Model
     users: Vocabulary
     items: Vocabulary
 
@@ -31,7 +33,7 @@ def from_factors(
     user_bias: ArrayLike | None = None,
     item_bias: ArrayLike | None = None,
     offset: ScalarLike = 0.0,
-) -> Params:
+) -> Model:
     """The model offset + bᵤ + bᵢ + wᵤ·hᵢ of any library; biases are 0 where there are none.
 
     Raises:
@@ -39,10 +41,8 @@ def from_factors(
             finite.
 
     Example:
-        >>> from jaxmf.model.kernels import Linear
-        >>> from jaxmf.model.params import predict
-        >>> params = from_factors([[1.0, 2.0]], [[3.0, 0.5]], item_bias=[0.25], offset=3.0)
-        >>> predict(params, Linear(), np.array([0]), np.array([0]))
+        >>> model = from_factors([[1.0, 2.0]], [[3.0, 0.5]], item_bias=[0.25], offset=3.0)
+        >>> model.predict(np.array([0]), np.array([0]))
         Array([7.25], dtype=float32)
     """
     user, item = _table(user_factors, user_bias, "user"), _table(item_factors, item_bias, "item")
@@ -50,10 +50,10 @@ def from_factors(
         raise ValueError(f"users have {user.rank} factors and items {item.rank}: give the two tables of one model")
     if not np.isfinite(offset):
         raise ValueError(f"offset must be finite, got {offset}: give the mean rating that the model adds, or 0")
-    return Params(user, item, jnp.float32(offset))
+    return Model(Params(user, item, jnp.float32(offset)), Linear())
 
 
-def from_implicit(user_factors: ArrayLike, item_factors: ArrayLike, *, item_bias_last: bool = False) -> Params:
+def from_implicit(user_factors: ArrayLike, item_factors: ArrayLike, *, item_bias_last: bool = False) -> Model:
     """A model of implicit: its score is wᵤ·hᵢ.
 
     Args:
@@ -79,7 +79,7 @@ def from_lenskit(
     global_bias: ScalarLike = 0.0,
     user_biases: ArrayLike | None = None,
     item_biases: ArrayLike | None = None,
-) -> Params:
+) -> Model:
     """A model of LensKit: global bias + bᵢ + bᵤ + wᵤ·hᵢ.
 
     Args:
@@ -106,7 +106,7 @@ def from_cmfrec(
     item_bias: ArrayLike | None = None,
     k_user: int = 0,
     k_item: int = 0,
-) -> Params:
+) -> Model:
     """A model of cmfrec: mean + bᵤ + bᵢ + aᵤ·bᵢ over the columns that the ratings share.
 
     It is what its `topN`, and its `predict` of one pair, give; `predict` of several pairs (3.5.1) leaves out the last

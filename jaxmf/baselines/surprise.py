@@ -78,8 +78,8 @@ def from_surprise(algorithm: "AlgoBase") -> Converted:
         >>> from surprise import Dataset, Reader
         >>> frame = pd.DataFrame({"user": ["ann", "ann", "bob"], "item": [1, 2, 1], "rating": [4.0, 2.0, 5.0]})
         >>> data = Dataset.load_from_df(frame, Reader(rating_scale=(1, 5))).build_full_trainset()
-        >>> params, users, items = from_surprise(svd().fit(data))
-        >>> users.encode(["bob"]), params.item.factors.shape
+        >>> model, users, items = from_surprise(svd().fit(data))
+        >>> users.encode(["bob"]), model.params.item.factors.shape
         (array([1], dtype=int32), (2, 100))
     """
     surprise = _surprise()

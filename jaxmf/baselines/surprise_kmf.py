@@ -11,6 +11,7 @@ from surprise.utils import get_rng
 from jaxmf.data.ratings import Ratings, Vocabulary
 from jaxmf.model.kernels import Kernel, for_range
 from jaxmf.model.priors import Prior, Priors
+from jaxmf.serving import models
 from jaxmf.serving.fitting import Method, fit_model
 from jaxmf.serving.frames import Columns
 from jaxmf.serving.recommender import Recommender
@@ -113,7 +114,7 @@ class KMF(AlgoBase):
         item = self.item_rows[i] if isinstance(i, Integral) else -1
         if max(user, item) < 0:
             raise PredictionImpossible(UNKNOWN)
-        return float(self.recommender.model.predict(np.array([user]), np.array([item]))[0])
+        return float(models.predict(self.recommender.model, np.array([user]), np.array([item]))[0])
 
     def test(self, testset: list[tuple[Any, Any, float]], verbose: bool = False) -> list[Prediction]:
         """The predictions of `predict`, of all pairs at once; one by one where Surprise is to print them."""
@@ -122,7 +123,7 @@ class KMF(AlgoBase):
         user = np.array([self.row_of_user.get(pair[0], -1) for pair in testset], np.int32)
         item = np.array([self.row_of_item.get(pair[1], -1) for pair in testset], np.int32)
         impossible = np.maximum(user, item) < 0
-        estimate = np.where(impossible, self.default_prediction(), self.recommender.model.predict(user, item))
+        estimate = np.where(impossible, self.default_prediction(), models.predict(self.recommender.model, user, item))
         return [
             Prediction(
                 *pair, float(est), {"was_impossible": True, "reason": UNKNOWN} if no else {"was_impossible": False}

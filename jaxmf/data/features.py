@@ -22,12 +22,14 @@ class Features(struct.PyTreeNode):
         by_feature: The rows of each feature, likewise.
         n_rows: Number of rows.
         n_features: Number of features.
+        implicit: Whether they are the rows' implicit feedback, which their ratings tell.
     """
 
     by_row: tuple[Block, ...]
     by_feature: tuple[Block, ...]
     n_rows: int = struct.field(pytree_node=False)
     n_features: int = struct.field(pytree_node=False)
+    implicit: bool = struct.field(pytree_node=False, default=False)
 
 
 class Sides(NamedTuple):
@@ -35,6 +37,11 @@ class Sides(NamedTuple):
 
     user: Features | None = None
     item: Features | None = None
+
+    @property
+    def implicit(self) -> tuple[bool, bool]:
+        """Which sides' are implicit feedback."""
+        return self.user is not None and self.user.implicit, self.item is not None and self.item.implicit
 
 
 def sparse(
@@ -77,7 +84,7 @@ def implicit(ratings: Ratings) -> Features:
     counts = np.asarray(ratings.weight) > 0
     n = np.bincount(ratings.user, counts, minlength=ratings.n_users)
     value = np.where(counts, 1 / np.sqrt(np.maximum(n, 1))[np.asarray(ratings.user)], 0)
-    return sparse(ratings.user, ratings.item, value, ratings.n_users, ratings.n_items)
+    return sparse(ratings.user, ratings.item, value, ratings.n_users, ratings.n_items).replace(implicit=True)
 
 
 def implicit_sides(ratings: Ratings) -> Sides:

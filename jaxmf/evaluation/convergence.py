@@ -7,12 +7,11 @@ import pandas as pd
 from jaxtyping import Int
 
 from jaxmf.data.ratings import AnyArray
-from jaxmf.model.kernels import Kernel
 from jaxmf.model.posterior import ratings_of_draws
 from jaxmf.training.gibbs import GibbsFit
 
 
-def convergence(fit: GibbsFit, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> pd.DataFrame:
+def convergence(fit: GibbsFit, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> pd.DataFrame:
     """Split-R̂ and effective sample size of the noise precision and of predictions, over the kept draws.
 
     Rows and factors themselves are not looked at: chains are free to rotate them, and only what they predict can agree.
@@ -20,7 +19,6 @@ def convergence(fit: GibbsFit, kernel: Kernel, user: Int[AnyArray, " n"], item: 
 
     Args:
         fit: A fit of two chains or more, each with four kept draws or more; forget its growth (`burn=100` or so).
-        kernel: Its kernel.
         user: User rows of the predictions to look at, such as a hundred test ratings'.
         item: Their item rows.
 
@@ -37,14 +35,14 @@ def convergence(fit: GibbsFit, kernel: Kernel, user: Int[AnyArray, " n"], item: 
             import arviz
         except ImportError as error:
             raise ImportError("ArviZ comes with the extra `bayes`: pip install 'jaxmf[bayes]'") from error
-    chains, kept = fit.history["noise"].shape[1], fit.posterior.noise.shape[0]
+    chains, kept = fit.history["noise"].shape[1], len(fit.posterior)
     if chains < 2 or kept < 4 * chains:
         raise ValueError(
             f"{kept} draws of {chains} chains: agreement needs two chains or more and four draws of each; "
             "fit with `chains` and `keep` larger"
         )
-    noise = np.asarray(fit.posterior.noise, np.float64).reshape(chains, -1)
-    each = np.asarray(ratings_of_draws(fit.posterior, kernel, user, item), np.float64).reshape(chains, -1, len(user))
+    noise = np.asarray(fit.posterior.draws.noise, np.float64).reshape(chains, -1)
+    each = np.asarray(ratings_of_draws(fit.posterior, user, item), np.float64).reshape(chains, -1, len(user))
     predictions = [each[..., at] for at in range(len(user))]
     r_hat = np.array([float(arviz.rhat(draws)) for draws in predictions])
     ess = np.array([float(arviz.ess(draws)) for draws in predictions])

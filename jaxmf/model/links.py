@@ -1,7 +1,6 @@
 """Prior means from features: a sparse matrix times a link that is learnt with the rest (Simm et al. 2017, Macau)."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -34,7 +33,7 @@ STEPS = 6
 
 
 class Links(NamedTuple):
-    """The link of each side; without rows where a side has no features."""
+    """The link of each side; without rows where a side has no features, `None` where it is out of sight."""
 
     user: Table
     item: Table
@@ -121,10 +120,10 @@ def feedback(block: Block) -> Block:
     return block.replace(weight=rated, rating=rated * lax.rsqrt(jnp.maximum(n, 1))[block.owner][:, None])
 
 
-@partial(jax.jit, static_argnames="n_rows")
-def feedback_means(stacks: tuple[Block, ...], link: Table, n_rows: int) -> Table:
-    """`row_means` of the implicit feedback in the rows' histories; 0 in rows that have none there."""
-    return _times(tuple(jax.vmap(feedback)(stack) for stack in stacks), link, n_rows)
+def said_of(block: Block, link: Table | None, rank: int) -> Table:
+    """What the implicit feedback in a block says of each of its rows through a link to it; 0 without one."""
+    b = block.rows.shape[0]
+    return Table(jnp.zeros(b), jnp.zeros((b, rank))) if link is None else block_means(feedback(block), link, b)
 
 
 def _times(stacks: tuple[Block, ...], link: Table, n_rows: int) -> Table:

@@ -1,7 +1,9 @@
 """A table of rows: what users and items are alike."""
 
+from functools import partial
 from typing import no_type_check
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
@@ -11,13 +13,13 @@ from jaxmf.data.ratings import AnyArray
 
 @no_type_check
 class Table(struct.PyTreeNode):
-    """One side of the model, users or items: a bias and `k` factors a row."""
+    """One side of the model, users or items: a bias and `k` factors a row. A posterior's has an axis more in front."""
 
     bias: Float[Array, " rows"]
     factors: Float[Array, "rows k"]
 
     def __len__(self) -> int:
-        return self.bias.shape[0]
+        return self.bias.shape[-1]
 
     def __getitem__(self, rows: Int[AnyArray, "..."]) -> "Table":
         return Table(self.bias[rows], self.factors[rows])
@@ -48,11 +50,15 @@ class Table(struct.PyTreeNode):
         """The table whose `matrix` it is."""
         return cls(rows[:, 0], rows[:, 1:])
 
+    def take(self, rows: Int[AnyArray, " b"]) -> "Table":
+        """The `rows`, of every draw."""
+        return Table(self.bias[..., rows], self.factors[..., rows, :])
+
     def put(self, rows: Int[AnyArray, " b"], values: "Table") -> "Table":
-        """The table with `values` in `rows`; rows past its end are padding and dropped."""
+        """The table with `values` in `rows`, of every draw; rows past its end are padding and dropped."""
         return Table(
-            self.bias.at[rows].set(values.bias, mode="drop"),
-            self.factors.at[rows].set(values.factors, mode="drop"),
+            self.bias.at[..., rows].set(values.bias, mode="drop"),
+            self.factors.at[..., rows, :].set(values.factors, mode="drop"),
         )
 
     def join(self, other: "Table") -> "Table":
@@ -67,3 +73,18 @@ class Table(struct.PyTreeNode):
     def rank(self) -> int:
         """Number of factors, `k`."""
         return self.factors.shape[-1]
+
+
+def resized(table: Table, rows: int, *, value: float = 0.0) -> Table:
+    """A copy of the table with rows of `value` appended up to `rows` rows where it has fewer; 0 is the prior mean."""
+    return _padded(table, max(rows, len(table)), value)
+
+
+@partial(jax.jit, static_argnames=("rows", "value"))
+def _padded(table: Table, rows: int, value: float) -> Table:
+    def grown(x: Array, axis: int) -> Array:
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (0, rows - x.shape[axis])
+        return jnp.pad(x, widths, constant_values=value)
+
+    return Table(grown(table.bias, -1), grown(table.factors, -2))

@@ -1,32 +1,48 @@
-"""The online update: rows that got new ratings are solved, and nothing else is touched."""
+"""The online update: rows that got new ratings are solved, and nothing else is touched.
+
+One set of verbs for point models and posteriors. A point model's row is the most probable one; a posterior's is drawn
+once against every kept draw of the other side, so that means and spreads over the draws are those of a row of the
+model itself.
+"""
+
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
+from jaxmf.data.features import Features, Sides
 from jaxmf.data.histories import CACHED_PAGES, blocks, packed_row
 from jaxmf.data.ratings import AnyArray, Ratings
-from jaxmf.model.kernels import Kernel, check_ratings
+from jaxmf.model import links
+from jaxmf.model.model import Model
 from jaxmf.model.params import Params, check_rows
-from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
+from jaxmf.model.posterior import Posterior
 from jaxmf.model.tables import Table
 from jaxmf.online.retrain import sgd_retrain, sgd_retrain_items
-from jaxmf.online.update import check_fold_in, fits, on_device, resized, solve_user, unstack, update
+from jaxmf.online.update import check_fold_in, check_given, fits, on_device, solve_user, unstack, update
 
 __all__ = ["fold_in", "fold_in_items", "fold_in_user", "fold_in_users", "sgd_retrain", "sgd_retrain_items"]
 
+Fitted = TypeVar("Fitted", Model, Posterior)
+
+TOL = 1e-3
+"""Largest change of a point model's bias or factor at which rows of both sides count as settled."""
+
+AT_MOST, ROUNDS = 20, 4
+"""Most rounds over the rows of both sides of a point model, and the rounds over a posterior's."""
+
 
 def fold_in_users(
-    params: Params,
-    kernel: Kernel,
+    model: Fitted,
     ratings: Ratings,
     *,
     users: Int[AnyArray, " b"] | None = None,
-    prior: Prior | Priors = DEFAULT,
-    means: Table | None = None,
-) -> Params:
+    features: Features | None = None,
+) -> Fitted:
     """The model with the rows of `users` solved from their ratings, the items frozen.
 
     New users and known ones alike, with more ratings, other ratings or fewer: a row is a function of its ratings, the
@@ -34,143 +50,172 @@ def fold_in_users(
     than the table, the table grows to it, and a row without ratings is the prior mean.
 
     Args:
-        params: The model.
-        kernel: Its kernel.
+        model: A point model, or a posterior.
         ratings: *All* ratings of the users to solve, old and new, on the host; see `jaxmf.changes.merge`.
         users: Rows to solve; else those of every user in `ratings`. One of them without ratings (a removed user) gets
-            the prior mean.
-        prior: The prior of both sides, or one each; the one the model was trained with.
-        means: Prior means of all rows of `ratings`, where the model was trained with features of users:
-            `jaxmf.links.row_means(features, fit.links.user)`; else 0.
+            the prior mean, or is drawn from the prior.
+        features: Features of all rows of `ratings`, where the model was trained with features of users; implicit
+            feedback is read off the ratings.
 
     Raises:
         ValueError: If a rating is outside the kernel's scale, or points to an item that the model does not have, or
-            the means are not of the ratings' rows.
+            the features are missing, not of the ratings' rows, or not those of the model.
+
+    Cost: linear in the ratings, and in a posterior's draws.
 
     Example:
-        >>> from jaxmf.model.kernels import Linear
+        >>> import Linear
         >>> from jaxmf.model.params import init
-        >>> model = init(jax.random.key(0), n_users=3, n_items=5, rank=2, offset=3.0)
+        >>> model = Model(init(jax.random.key(0), n_users=3, n_items=5, rank=2, offset=3.0), Linear())
         >>> new = Ratings(np.array([3, 3]), np.array([0, 4]), np.array([5.0, 4.0]), np.ones(2), n_users=4, n_items=5)
-        >>> len(fold_in_users(model, Linear(), new).user)
-        4
+        >>> fold_in_users(model, new)
+        Model(4 users, 5 items, rank 2, Linear())
     """
-    check_fold_in(params, kernel, ratings)
-    user_prior = check(prior).user
+    check_fold_in(model, ratings)
+    said = _said(model, features, ratings.n_users)
     users = np.unique(ratings.user) if users is None else np.unique(users)
-    table = resized(params.user, ratings.n_users)
+    grown = model.grown(ratings.n_users, 0)
+    table, frozen = grown.params.user, grown.frozen()
     check_rows(users, table, "user")
-    if means is not None and len(means) < ratings.n_users:
-        raise ValueError(f"means of {len(means)} rows for ratings of {ratings.n_users}: give a row each")
     for stack in blocks(ratings, users, pages=CACHED_PAGES, ladder=True):
         for block in unstack(stack):
-            table = update(table, kernel, params.offset, params.item, block, user_prior, means)
-    return params.replace(user=table)
+            table = update(table, frozen, block, said)
+    return grown.with_users(table).advanced()
 
 
 def fold_in_items(
-    params: Params,
-    kernel: Kernel,
+    model: Fitted,
     ratings: Ratings,
     *,
     items: Int[AnyArray, " b"] | None = None,
-    prior: Prior | Priors = DEFAULT,
-    means: Table | None = None,
-) -> Params:
+    features: Features | None = None,
+) -> Fitted:
     """The model with the rows of `items` solved from their ratings, the users frozen; else as `fold_in_users`."""
-    prior = both_sides(prior).transpose()
-    flipped = fold_in_users(params.transpose(), kernel, ratings.transpose(), users=items, prior=prior, means=means)
-    return flipped.transpose()
+    return fold_in_users(model.transpose(), ratings.transpose(), users=items, features=features).transpose()
 
 
 def fold_in(
-    params: Params,
-    kernel: Kernel,
+    model: Fitted,
     ratings: Ratings,
     *,
     users: Int[AnyArray, " b"],
     items: Int[AnyArray, " c"],
-    prior: Prior | Priors = DEFAULT,
-    means: tuple[Table | None, Table | None] = (None, None),
-    tol: float = 1e-3,
-    at_most: int = 20,
-) -> Params:
+    features: Sides = Sides(),
+) -> Fitted:
     """The model with the rows of `users` and of `items` solved together: new users who rate new items.
 
-    The two sides take turns, as in training, on the touched rows alone, until no row's numbers move by more than
-    `tol`.
+    The two sides take turns, as in training, on the touched rows alone, until no row of a point model moves by more
+    than `TOL`; a posterior's are drawn `ROUNDS` times.
 
     Args:
-        params: The model.
-        kernel: Its kernel.
+        model: A point model, or a posterior.
         ratings: All ratings of the touched rows of either side; others may be among them.
         users: User rows to solve.
         items: Item rows to solve.
-        prior: The prior of both sides, or one each.
-        means: Prior means of all user rows, and of all item rows, as in `fold_in_users`.
-        tol: Largest change of a bias or factor at which the rows count as settled.
-        at_most: Most rounds.
+        features: As in `fold_in_users`, of either side.
 
     Raises:
         ValueError: As `fold_in_users`.
     """
-    check_ratings(kernel, np.asarray(ratings.rating))
+    check_given(model, np.asarray(ratings.rating))
     of_users = ratings.take(np.isin(ratings.user, users))
     of_items = ratings.take(np.isin(ratings.item, items))
-    params = Params(
-        _with_rows(params.user, ratings.n_users, users),
-        _with_rows(params.item, ratings.n_items, items),
-        params.offset,
-    )
-    for _ in range(at_most):
-        before = params
+    model = model.grown(ratings.n_users, ratings.n_items)
+    model = _written(_written(model, users).transpose(), items).transpose()
+    for _ in range(ROUNDS if isinstance(model, Posterior) else AT_MOST):
+        before = model
         # Items first: a new item has no row to solve a user by, but a known user has one to solve an item by.
-        params = fold_in_items(params, kernel, of_items, items=items, prior=prior, means=means[1])
-        params = fold_in_users(params, kernel, of_users, users=users, prior=prior, means=means[0])
-        if _moved(before.user, params.user, users) <= tol and _moved(before.item, params.item, items) <= tol:
+        model = fold_in_items(model, of_items, items=items, features=features.item)
+        model = fold_in_users(model, of_users, users=users, features=features.user)
+        if isinstance(model, Model) and _settled(before.params, model.params, users, items):
             break
-    return params
+    return model
 
 
 def fold_in_user(
-    params: Params,
-    kernel: Kernel,
+    model: Fitted,
     item: ArrayLike,
     rating: ArrayLike,
     *,
     weight: ArrayLike | float = 1.0,
-    prior: Prior | Priors = DEFAULT,
-) -> Table:
-    """One user's row, from the ratings alone: the shortest way from arrays to a row.
+    features: Features | None = None,
+) -> Fitted:
+    """The model of one user alone, from the ratings alone: the shortest way for a request.
 
     Args:
-        params: The model; its user table is not looked at.
-        kernel: Its kernel.
+        model: A point model, or a posterior; its user table is not looked at. For many requests `thin` a posterior.
         item: Item rows that the user rated.
         rating: The ratings.
         weight: Their weights, such as `jaxmf.changes.time_decay`'s.
-        prior: The prior of both sides, or one each.
+        features: The user's features, one row, where the model was trained with features that ratings don't tell.
 
     Returns:
-        A table of one row.
+        The model with a user table of one row, row 0.
 
     Raises:
         ValueError: If there are not as many ratings as items, a rating is outside the kernel's scale, an item is not in
-            the model, or a weight or a regularisation is negative.
+            the model, features are missing, or a weight or a regularisation is negative.
+
+    Example:
+        >>> import Linear
+        >>> from jaxmf.model.params import init
+        >>> model = Model(init(jax.random.key(0), n_users=3, n_items=5, rank=2, offset=3.0), Linear())
+        >>> visitor = fold_in_user(model, [0, 4], [5.0, 4.0])
+        >>> visitor.predict(np.array([0]), np.array([1])).round(1)
+        Array([3.3], dtype=float32)
     """
     packed = packed_row(item, rating, weight)
-    if not fits(packed, kernel, params.item):  # say why not
-        check_ratings(kernel, np.asarray(rating))
-        check_rows(np.asarray(item), params.item, "item")
-        raise ValueError(f"weights {weight}: weights must be finite and 0 or more")
-    return solve_user(kernel, params.offset, params.item, packed, on_device(both_sides(prior).user))
+    if isinstance(model, Posterior) or not fits(packed, model.kernel, model.params.item):  # say why not
+        check_given(model, np.asarray(rating))
+        check_rows(np.asarray(item), model.params.item, "item")
+        if not (np.isfinite(weight).all() and np.min(weight, initial=0) >= 0):
+            raise ValueError(f"weights {weight}: weights must be finite and 0 or more")
+    said = _said(model, features, 1)
+    user = solve_user(on_device(model.frozen()), packed, said)
+    if model.implicit[1]:  # what being rated by another user says is of no use to this one
+        model = model.take_users(np.zeros(0, np.int32)).grown(1, 0)
+    return model.with_users(user)
 
 
-def _with_rows(table: Table, size: int, rows: Int[AnyArray, " b"]) -> Table:
-    """A copy of the table of at least `size` rows; those of `rows` that nobody has written are the prior mean."""
-    table = resized(table, size)
-    check_rows(np.asarray(rows), table, "touched")
-    return table.put(rows, jax.tree.map(lambda x: jnp.where(jnp.isnan(x), 0.0, x), table[rows]))
+def _said(model: Model | Posterior, features: Features | None, size: int) -> Table | None:
+    """What features say of every user's row, of a posterior under every draw; `None` where ratings tell, or none say.
+
+    Raises:
+        ValueError: If the features are not the model's, or have not a row for each of the ratings' users.
+    """
+    link = model.link()
+    if features is None and (link is None or model.implicit[0]):
+        return None
+    known = 0 if link is None else len(link)
+    given = 0 if features is None else features.n_features
+    if features is None or link is None or known != given:
+        raise ValueError(
+            f"the model was trained with {known} features of a row and the fold-in is given {given}: "
+            "pass the same kind of features"
+        )
+    if features.n_rows < size:
+        raise ValueError(f"the features have {features.n_rows} rows, the ratings {size}: give a row each")
+    return _row_means(features, link)
+
+
+@jax.jit
+def _row_means(features: Features, link: Table) -> Table:
+    """What features say of each row, of a posterior under each draw."""
+    if link.bias.ndim == 1:
+        return links.row_means(features, link)
+    return lax.map(lambda of_draw: links.row_means(features, of_draw), link)
+
+
+def _written(model: Fitted, users: Int[AnyArray, " b"]) -> Fitted:
+    """The model where those of `users` that nobody has written are the prior mean."""
+    table = model.params.user
+    check_rows(np.asarray(users), table, "touched")
+    given = jax.tree.map(lambda x: jnp.where(jnp.isnan(x), 0.0, x), table.take(users))
+    return model.with_users(table.put(users, given))
+
+
+def _settled(before: Params, now: Params, users: Int[AnyArray, " b"], items: Int[AnyArray, " c"]) -> bool:
+    return max(_moved(before.user, now.user, users), _moved(before.item, now.item, items)) <= TOL
 
 
 def _moved(before: Table, after: Table, rows: Int[AnyArray, " b"]) -> float:

@@ -4,17 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, ScalarLike
+from jaxtyping import Array, Float, Int
 
 from jaxmf.data.histories import Block, blocks
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import cg
 from jaxmf.model.equations import linearised
 from jaxmf.model.kernels import Kernel
+from jaxmf.model.model import Model
 from jaxmf.model.params import Params
-from jaxmf.model.priors import DEFAULT, Prior, Priors, check
-from jaxmf.model.problem import Problem
-from jaxmf.model.rows import row_weights
+from jaxmf.model.priors import check
 from jaxmf.model.tables import Table
 from jaxmf.online.update import unstack
 
@@ -23,71 +22,60 @@ PAIRS = 1024
 
 
 def leverage(
-    params: Params,
-    kernel: Kernel,
-    ratings: Ratings,
-    user: Int[np.ndarray, " n"],
-    item: Int[np.ndarray, " n"],
-    *,
-    prior: Prior | Priors = DEFAULT,
+    model: Model, ratings: Ratings, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
     """Variance of the pairs' predictions that the users' rows bring, in units of the noise's: jᵀ(JᵀWJ + Λ)⁻¹j.
 
     j is the gradient of the pair's prediction by the user's row, J that of the row's ratings. For a rating that the row
     was solved from it is the share of it that its own prediction repeats (the hat matrix's diagonal). For what the
-    items' rows bring pass `params.transpose()` and so on.
+    items' rows bring pass `model.transpose()` and so on.
 
     Args:
-        params: The model, its rows solved from `ratings`.
-        kernel: Its kernel.
+        model: The model, its rows solved from `ratings` under its prior.
         ratings: All ratings of the users.
         user: User rows.
         item: Item rows.
-        prior: The prior that the rows were solved under.
 
     Cost: rank + 1 passes over the ratings of these users for each `PAIRS` pairs.
 
     Example:
         >>> from jaxmf.model.kernels import Linear
+        >>> from jaxmf.model.params import Params
+        >>> from jaxmf.model.priors import Prior, Priors
         >>> user, item = Table(jnp.zeros(1), jnp.zeros((1, 1))), Table(jnp.zeros(2), jnp.zeros((2, 1)))
-        >>> model = Params(user, item, jnp.array(3.0))
+        >>> prior = Prior(bias_reg=3.0)
+        >>> model = Model(Params(user, item, jnp.array(3.0)), Linear(), Priors(prior, prior))
         >>> one = Ratings(np.array([0]), np.array([0]), np.array([4.0]), np.ones(1), n_users=1, n_items=2)
-        >>> leverage(model, Linear(), one, np.array([0]), np.array([1]), prior=Prior(bias_reg=3.0))
+        >>> leverage(model, one, np.array([0]), np.array([1]))
         array([0.25], dtype=float32)
     """
-    user_prior = check(prior).user
+    check(model.priors)
     parts = [np.zeros(0, np.float32)]
     for at in range(0, len(user), PAIRS):
         some = slice(at, at + PAIRS)
-        parts.append(_leverage(params, kernel, ratings, user[some], item[some], user_prior))
+        parts.append(_leverage(model, ratings, user[some], item[some]))
     return np.concatenate(parts)
 
 
-def _leverage(
-    params: Params, kernel: Kernel, ratings: Ratings, user: np.ndarray, item: np.ndarray, prior: Prior
-) -> np.ndarray:
+def _leverage(model: Model, ratings: Ratings, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+    params, frozen = model.params, model.frozen()
     users, owner = np.unique(user, return_inverse=True)
     c = params.user.rank + 1
     matrix = np.zeros((len(users), c, c), np.float32)
     for stack in blocks(ratings.take(np.isin(ratings.user, users)), users, ladder=True):
         for block in unstack(stack):
             found = block.rows < len(params.user)
-            of_block = _precisions(kernel, params.offset, params.user, params.item, block, prior)
+            of_block = _precisions(frozen, params.user.take(block.rows), block)
             matrix[np.searchsorted(users, block.rows[found])] = np.asarray(of_block)[found]
     size = 1 << (len(user) - 1).bit_length()
     padded = [np.pad(rows, (0, size - len(rows)), mode="edge") for rows in (user, item, owner)]
-    return np.asarray(_inverse_forms(kernel, params, *padded[:2], matrix[padded[2]]))[: len(user)]
+    return np.asarray(_inverse_forms(model.kernel, params, *padded[:2], matrix[padded[2]]))[: len(user)]
 
 
 @jax.jit
-def _precisions(
-    kernel: Kernel, offset: ScalarLike, table: Table, others: Table, block: Block, prior: Prior
-) -> Float[Array, "b c c"]:
+def _precisions(frozen: Model, x: Table, block: Block) -> Float[Array, "b c c"]:
     """JᵀWJ + Λ of each row."""
-    n = row_weights(block)
-    x = table[block.rows]
-    zero = jax.tree.map(jnp.zeros_like, x)
-    matvec, *_ = linearised(Problem(kernel, offset, others, block, zero, prior.precision(n)), x)
+    matvec, *_ = linearised(frozen.problem(block), x)
 
     def column(unit: Float[Array, " c"]) -> Float[Array, "b c"]:
         return matvec(Table.of_matrix(jnp.broadcast_to(unit, x.matrix().shape))).matrix()

@@ -11,23 +11,19 @@ from jaxtyping import Array, Float, Key, ScalarLike
 from jaxmf.data.histories import Block, blocks
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import rows
-from jaxmf.model.kernels import Kernel
-from jaxmf.model.params import Params
-from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
+from jaxmf.model.model import Model
 from jaxmf.model.tables import Table
-from jaxmf.online.update import check_fold_in, resized, unstack
+from jaxmf.online.update import check_fold_in, unstack
 
 
 def sgd_retrain(
     key: Key[Array, ""],
-    params: Params,
-    kernel: Kernel,
+    model: Model,
     ratings: Ratings,
     *,
-    prior: Prior | Priors = DEFAULT,
     epochs: int = 60,
     learning_rate: float = 0.02,
-) -> Params:
+) -> Model:
     """The model with the row of every user in `ratings` retrained by SGD over its profile, the items frozen.
 
     UserUpdate of Rendle & Schmidt-Thieme (RecSys 2008, Fig. 3): the row starts anew at random, and takes a gradient
@@ -37,66 +33,48 @@ def sgd_retrain(
 
     Args:
         key: Random key of the rows' start.
-        params: The model.
-        kernel: Its kernel.
+        model: The model.
         ratings: All ratings of the users to retrain, on the host.
-        prior: The prior of both sides, or one each.
         epochs: Passes over each profile.
         learning_rate: Step size.
 
     Raises:
         ValueError: As `fold_in_users`.
     """
-    check_fold_in(params, kernel, ratings)
+    check_fold_in(model, ratings)
     touched, count = np.unique(ratings.user, return_counts=True)
-    table = resized(params.user, ratings.n_users)
-    user_prior = check(prior).user
+    model = model.grown(ratings.n_users, 0)
+    table, frozen = model.params.user, model.frozen()
     width = 2 ** np.ceil(np.log2(count)).astype(int)
     for size in np.unique(width):  # profiles of like length together: a row takes as many steps as the longest
         for stack in blocks(ratings, touched[width == size], width=int(size)):
             for block in unstack(stack):
                 key, key_block = jax.random.split(key)
-                solved = _sgd_block(
-                    key_block, kernel, params.offset, params.item, block, user_prior, learning_rate, epochs=epochs
-                )
-                table = table.put(block.rows, solved)
-    return params.replace(user=table)
+                table = table.put(block.rows, _sgd_block(key_block, frozen, block, learning_rate, epochs=epochs))
+    return model.with_users(table)
 
 
 def sgd_retrain_items(
     key: Key[Array, ""],
-    params: Params,
-    kernel: Kernel,
+    model: Model,
     ratings: Ratings,
     *,
-    prior: Prior | Priors = DEFAULT,
     epochs: int = 60,
     learning_rate: float = 0.02,
-) -> Params:
+) -> Model:
     """The model with the row of every item in `ratings` retrained, the users frozen; else as `sgd_retrain`.
 
     After `sgd_retrain` of the users it is the paper's order: users first, then items.
     """
-    settings = {"prior": both_sides(prior).transpose(), "epochs": epochs, "learning_rate": learning_rate}
-    return sgd_retrain(key, params.transpose(), kernel, ratings.transpose(), **settings).transpose()
+    settings = {"epochs": epochs, "learning_rate": learning_rate}
+    return sgd_retrain(key, model.transpose(), ratings.transpose(), **settings).transpose()
 
 
 @partial(jax.jit, static_argnames="epochs")
-def _sgd_block(
-    key: Key[Array, ""],
-    kernel: Kernel,
-    offset: Float[Array, ""],
-    others: Table,
-    block: Block,
-    prior: Prior,
-    learning_rate: ScalarLike,
-    *,
-    epochs: int,
-) -> Table:
+def _sgd_block(key: Key[Array, ""], frozen: Model, block: Block, learning_rate: ScalarLike, *, epochs: int) -> Table:
     """A block of one page a row, retrained by SGD."""
-    b = block.rows.shape[0]
-    total = rows.row_weights(block)
-    precision = jax.tree.map(jnp.atleast_1d, prior.precision(total))
+    b, problem = block.rows.shape[0], frozen.problem(block)
+    total, others = rows.row_weights(block), problem.others
     start = Table(jnp.zeros(b), 0.1 * jax.random.normal(key, (b, others.rank)))
 
     def retrain(x: Table, precision: Table, n: Float[Array, ""], page: tuple) -> Table:
@@ -104,7 +82,7 @@ def _sgd_block(
             other, rating, weight = slot
 
             def share(x: Table) -> Float[Array, ""]:
-                error = rating - kernel(x, others[other], offset)
+                error = rating - problem.kernel(x, others[other], problem.offset)
                 prior_loss = precision.bias * x.bias**2 + jnp.sum(precision.factors * x.factors**2)
                 return weight * (error**2 + prior_loss / jnp.maximum(n, 1e-9))
 
@@ -115,4 +93,4 @@ def _sgd_block(
 
         return lax.fori_loop(0, epochs, epoch, x)
 
-    return jax.vmap(retrain)(start, precision, total, (block.other, block.rating, block.weight))
+    return jax.vmap(retrain)(start, problem.precision, total, (block.other, block.rating, block.weight))

@@ -1,23 +1,31 @@
-"""The compiled programs of the online update, a block of rows each, and how tables grow under them."""
+"""The compiled programs of the online update, a block of rows each, and how tables grow under them.
+
+They take a model without the users' rows, `model.frozen()`, so that one program serves any number of users; for items
+that of `model.transpose()`. Of a posterior each row is a draw for every draw of the other side, in tables with an axis
+more in front.
+"""
 
 import functools
 from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, ScalarLike
+from jaxtyping import Int, ScalarLike
 
 from jaxmf.data.histories import Block, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import rows
 from jaxmf.model.kernels import Kernel, check_ratings
-from jaxmf.model.params import Params, check_rows
-from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
-from jaxmf.model.problem import Problem
-from jaxmf.model.tables import Table
+from jaxmf.model.model import Model
+from jaxmf.model.params import check_rows
+from jaxmf.model.posterior import Posterior
+from jaxmf.model.priors import Prior, check
+from jaxmf.model.tables import Table, resized
+from jaxmf.online.draws import draw_block
 
 STEPS = 8
 CG_STEPS = 24
@@ -25,83 +33,60 @@ CG_STEPS = 24
 LARGEST = float(np.finfo(np.float32).max)
 LARGEST_BITS = int(np.float32(LARGEST).view(np.int32))
 
+Fitted = TypeVar("Fitted", Model, Posterior)
+
 
 @jax.jit
-def solve_stacks(
-    kernel: Kernel, params: Params, stacks: tuple[Block, ...], *, prior: Prior | Priors = DEFAULT
-) -> tuple[Table, ...]:
+def solve_stacks(frozen: Model | Posterior, stacks: tuple[Block, ...]) -> tuple[Table, ...]:
     """Users' rows for whole stacks of blocks that are on the device already, as one program.
 
     Returns:
         A table a stack, its rows in the order of the stack's `rows`.
     """
-    user_prior = both_sides(prior).user
 
-    def solve(block: Block) -> Table:
-        return solve_block(kernel, params.offset, params.item, block, user_prior)
+    def joined(solved: Table) -> Table:
+        """Blocks of rows one after the other, behind the draws where there are such."""
+        bias, factors = jnp.moveaxis(solved.bias, 0, -2), jnp.moveaxis(solved.factors, 0, -3)
+        return Table(bias.reshape(*bias.shape[:-2], -1), factors.reshape(*factors.shape[:-3], -1, solved.rank))
 
-    return tuple(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), lax.map(solve, stack)) for stack in stacks)
+    return tuple(joined(lax.map(lambda block: solve_block(frozen, block), stack)) for stack in stacks)
 
 
 @partial(jax.jit, donate_argnums=0)
-def update(
-    table: Table,
-    kernel: Kernel,
-    offset: Float[Array, ""],
-    others: Table,
-    block: Block,
-    prior: Prior,
-    means: Table | None = None,
-) -> Table:
+def update(table: Table, frozen: Model | Posterior, block: Block, said: Table | None = None) -> Table:
     """The users' `table` with the block's rows solved and written in place: its buffers are given up.
 
-    O(ratings of the block), whatever the size of the table. For items pass the items' table and the users as `others`.
-    `means` are the prior means of all rows of the table; else 0.
+    O(ratings of the block), whatever the size of the table. `said` is as in `solve_block`.
     """
-    mean = None if means is None else means[block.rows]
-    return table.put(block.rows, solve_block(kernel, offset, others, block, prior, mean))
-
-
-@partial(jax.jit, static_argnames=("steps", "cg_steps"))
-def solve_block(
-    kernel: Kernel,
-    offset: Float[Array, ""],
-    others: Table,
-    block: Block,
-    prior: Prior,
-    mean: Table | None = None,
-    *,
-    steps: int = STEPS,
-    cg_steps: int = CG_STEPS,
-) -> Table:
-    """The block's rows under `prior`, from its `mean` (else 0), a row each: one compiled program a shape."""
-    n = rows.row_weights(block)
-    mean = Table(jnp.zeros_like(n), jnp.zeros((len(n), others.rank))) if mean is None else mean
-    problem = Problem(kernel, offset, others, block, mean, prior.precision(n))
-    return rows.solve_rows(problem, steps=steps, cg_steps=cg_steps)
+    return table.put(block.rows, solve_block(frozen, block, said))
 
 
 @jax.jit
-def solve_user(
-    kernel: Kernel, offset: Float[Array, ""], others: Table, packed: Int[AnyArray, " packed"], prior: Prior
-) -> Table:
+def solve_block(frozen: Model | Posterior, block: Block, said: Table | None = None) -> Table:
+    """The block's rows, a row each: one compiled program a shape.
+
+    Args:
+        frozen: What they are solved against.
+        block: Their ratings.
+        said: What their features say of all rows of the table, where these are not their implicit feedback.
+    """
+    of_block = None if said is None else said.take(block.rows)
+    if isinstance(frozen, Posterior):
+        return draw_block(frozen, block, of_block)
+    return rows.solve_rows(frozen.problem(block, of_block), steps=STEPS, cg_steps=CG_STEPS)
+
+
+@jax.jit
+def solve_user(frozen: Model | Posterior, packed: Int[AnyArray, " packed"], said: Table | None = None) -> Table:
     """One row, as a table of one, from its `histories.packed_row`."""
-    return solve_block(kernel, offset, others, row_block(packed), prior)
+    return solve_block(frozen, row_block(packed), said)
 
 
 @partial(jax.jit, donate_argnums=0)
-def update_user(
-    table: Table,
-    kernel: Kernel,
-    offset: Float[Array, ""],
-    others: Table,
-    row: ScalarLike,
-    packed: Int[AnyArray, " packed"],
-    prior: Prior,
-) -> Table:
+def update_user(table: Table, frozen: Model | Posterior, row: ScalarLike, packed: Int[AnyArray, " packed"]) -> Table:
     """The users' `table` with one row solved from its `histories.packed_row` and written in place, as `update` does."""
     block = row_block(packed, row)
-    return table.put(block.rows, solve_block(kernel, offset, others, block, prior))
+    return table.put(block.rows, solve_block(frozen, block))
 
 
 def fits(packed: Int[np.ndarray, " packed"], kernel: Kernel, others: Table) -> bool:
@@ -123,19 +108,18 @@ def _placed(*numbers: float) -> Prior:
     return Prior(*map(jnp.float32, numbers))
 
 
-def on_device(prior: Prior) -> Prior:
-    """The prior with its numbers on the device, checked and moved there once and not with every request.
+def on_device(frozen: Fitted) -> Fitted:
+    """The model with its prior's numbers on the device, checked and moved there once and not with every request.
 
     Raises:
         ValueError: As `priors.check`.
     """
+    if isinstance(frozen, Posterior):
+        return frozen
+    prior = frozen.priors.user
     numbers = (prior.bias_reg, prior.factor_reg, prior.power, prior.link_reg)
-    return _placed(*numbers) if all(isinstance(number, float) for number in numbers) else prior
-
-
-def resized(table: Table, rows: int) -> Table:
-    """A copy of the table with rows of zeros, the prior mean, appended up to `rows` rows where it has fewer."""
-    return _padded(table, max(rows, len(table)), 0.0)
+    placed = _placed(*numbers) if all(isinstance(number, float) for number in numbers) else prior
+    return frozen.replace(priors=frozen.priors._replace(user=placed))
 
 
 def reserve(table: Table, rows: int) -> Table:
@@ -147,33 +131,36 @@ def reserve(table: Table, rows: int) -> Table:
     size = max(1, len(table))
     while size < rows:
         size *= 2
-    return table if size == len(table) else _padded(table, size, np.nan)
+    return table if size == len(table) else resized(table, size, value=np.nan)
 
 
-@partial(jax.jit, static_argnames=("rows", "value"))
-def _padded(table: Table, rows: int, value: float) -> Table:
-    """A copy of the table with rows of `value` appended up to `rows` rows."""
-    more = rows - len(table)
-    return Table(
-        jnp.pad(table.bias, (0, more), constant_values=value),
-        jnp.pad(table.factors, ((0, more), (0, 0)), constant_values=value),
-    )
-
-
-def check_fold_in(params: Params, kernel: Kernel, ratings: Ratings) -> None:
+def check_fold_in(model: Model | Posterior, ratings: Ratings) -> None:
     """Refuse ratings that don't fit the model, before anything is solved.
 
     Raises:
-        ValueError: If a rating is no finite number or outside the kernel's scale, or an item is not in the model or
-            has no row there yet.
+        ValueError: If a rating is no finite number, outside the kernel's scale or no level of an ordinal likelihood, an
+            item is not in the model or has no row there yet, or a regularisation is not positive.
     """
     check_coordinates(ratings)
-    check_ratings(kernel, np.asarray(ratings.rating))
+    check_given(model, np.asarray(ratings.rating))
     item = np.asarray(ratings.item)
-    check_rows(item, params.item, "item")
-    unwritten = np.isnan(np.asarray(params.item.bias))[item]
+    check_rows(item, model.params.item, "item")
+    unwritten = np.isnan(np.asarray(model.params.item.bias))[..., item].reshape(-1, len(item)).any(0)
     if unwritten.any():
         raise ValueError(f"item row {item[unwritten.argmax()]} is reserved and not written: fold the item in first")
+
+
+def check_given(model: Model | Posterior, rating: np.ndarray) -> None:
+    """Refuse ratings that the kernel or the likelihood can't take, and priors that can't be.
+
+    Raises:
+        ValueError: With the first such rating, or number.
+    """
+    check_ratings(model.kernel, rating)
+    if isinstance(model, Posterior):
+        jax.tree.map(lambda x: x[0], model.draws.likelihood).check(rating, model.kernel)
+    else:
+        check(model.priors)
 
 
 def unstack(stack: Block) -> list[Block]:

@@ -7,15 +7,16 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxmf.data.ratings import Ratings
-from jaxmf.serving import neighbours
+from jaxmf.model.model import Model
+from jaxmf.model.posterior import Posterior
+from jaxmf.serving import models, neighbours
 from jaxmf.serving.explain import explain
 from jaxmf.serving.frames import Frame, Ids, Side, Sides, asked, of_users, rows_of_ids
-from jaxmf.serving.models import Point, Posterior
 from jaxmf.serving.recommend import TopN
 
 
 def best(
-    model: Point | Posterior,
+    model: Model | Posterior,
     ratings: Ratings,
     sides: Sides,
     users: Ids,
@@ -36,12 +37,12 @@ def best(
     if exclude_seen:
         check_history(sides.user, rows, "pass exclude_seen=False, or ")
     few = _choice(sides.item, candidates, exclude)
-    found = model.best(rows, n=n, seen=of_users(ratings, rows) if exclude_seen else None, **few)
+    found = models.best(model, rows, n=n, seen=of_users(ratings, rows) if exclude_seen else None, **few)
     return _frame(found, ids, sides.item, (sides.user.column, sides.item.column), library)
 
 
 def similar(
-    model: Point | Posterior,
+    model: Model | Posterior,
     side: Side,
     given: Ids,
     n: int,
@@ -58,12 +59,12 @@ def similar(
     rows = rows_of_ids(side, ids, remedy="fold it in first")
     few = _choice(side, candidates, exclude)
     nearest = neighbours.similar_users if side.name == "user" else neighbours.similar_items
-    found = nearest(model.params, model.kernel, rows, n=n, **few)
+    found = nearest(model, rows, n=n, **few)
     return _frame(found, ids, side, (side.column, "neighbour"), library)
 
 
 def explained(
-    model: Point | Posterior,
+    model: Model | Posterior,
     ratings: Ratings,
     sides: Sides,
     user: Hashable,
@@ -75,14 +76,13 @@ def explained(
     Raises:
         ValueError: As it says.
     """
-    if not isinstance(model, Point):
+    if not isinstance(model, Model):
         raise ValueError('a posterior has no one prediction to take apart: fit with method="als" or "sgd"')
     rows = rows_of_ids(sides.user, [user], remedy="fold it in first")
     check_history(sides.user, rows)
     (at,) = rows_of_ids(sides.item, [item], remedy="fold it in first")
     theirs = ratings.take(ratings.user == rows[0])
-    links = model.links if len(model.links.user) else None
-    why = explain(model.params, model.kernel, theirs, int(at), prior=model.prior, links=links)
+    why = explain(model, theirs, int(at))
     order = np.argsort(-why.contribution, kind="stable")
     columns = {
         sides.item.column: sides.item.known.decode(theirs.item[order]).tolist(),
@@ -101,13 +101,13 @@ def chosen(side: Side, ids: Ids, name: str) -> Int[np.ndarray, " n"]:
     return rows_of_ids(side, asked(ids, side, "", name)[0], remedy="leave it out, or fold it in first")
 
 
-def check_spread(model: Point | Posterior, frozen: tuple[int, int]) -> None:
+def check_spread(model: Model | Posterior, frozen: tuple[int, int]) -> None:
     """Refuse the spread of a point estimate whose history was dropped.
 
     Raises:
         ValueError: With how many users and items have none.
     """
-    if isinstance(model, Point) and any(frozen):
+    if isinstance(model, Model) and any(frozen):
         raise ValueError(
             f"the ratings of {frozen[0]} users and {frozen[1]} items were dropped with the history, and the spread of "
             'a point estimate needs them: fit with keep_history=True, or method="gibbs"'

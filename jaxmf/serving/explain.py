@@ -11,12 +11,12 @@ from jaxtyping import Array, Float, Int, ScalarLike
 
 from jaxmf.data.histories import Block, packed_row, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
-from jaxmf.model.kernels import Kernel
-from jaxmf.model.links import Links, feedback
-from jaxmf.model.params import Params, check_rows
-from jaxmf.model.priors import DEFAULT, Prior, Priors, check
+from jaxmf.model import rows
+from jaxmf.model.links import feedback
+from jaxmf.model.model import Model
+from jaxmf.model.params import check_rows
 from jaxmf.model.tables import Table
-from jaxmf.online.update import check_fold_in, solve_block
+from jaxmf.online.update import check_fold_in
 
 
 class Explanation(NamedTuple):
@@ -35,16 +35,7 @@ class Explanation(NamedTuple):
     contribution: Float[np.ndarray, " n"]
 
 
-def explain(
-    params: Params,
-    kernel: Kernel,
-    ratings: Ratings,
-    item: int,
-    *,
-    prior: Prior | Priors = DEFAULT,
-    links: Links | None = None,
-    points: int = 8,
-) -> Explanation:
+def explain(model: Model, ratings: Ratings, item: int, *, points: int = 8) -> Explanation:
     """How much each of one user's ratings pulls the score of an item up or down.
 
     Let r⁰ be what a user without ratings would be predicted for the rated items, and r the ratings given. With implicit
@@ -62,13 +53,10 @@ def explain(
     the items and links before their last step: on MovieLens latest-small .001 stars from it, .008 with feedback.
 
     Args:
-        params: The model; its user table is not looked at.
-        kernel: Its kernel.
+        model: The model; its user table is not looked at. Features of another kind than implicit feedback are not
+            explained.
         ratings: The ratings of the one user.
         item: Row of the item to explain.
-        prior: The prior of both sides, or one each; the one the model was trained with.
-        links: What implicit feedback says of a row, where the model was trained with it: `fit.links`, or a
-            recommender's `model.links`. Features of another kind are not explained.
         points: Points of the integral for a kernel that is not linear.
 
     Raises:
@@ -77,37 +65,37 @@ def explain(
 
     Example:
         >>> from jaxmf.model.kernels import Linear
+        >>> from jaxmf.model.params import Params
+        >>> from jaxmf.model.priors import Prior, Priors
         >>> items = Table(jnp.zeros(2), jnp.ones((2, 1)))
         >>> one = np.ones(1, np.float32)
         >>> liked = Ratings(np.array([0]), np.array([0]), 5 * one, one, n_users=1, n_items=2)
-        >>> why = explain(Params(items, items, jnp.float32(3.0)), Linear(), liked, 1, prior=Prior(1.0, 1.0))
+        >>> priors = Priors(Prior(1.0, 1.0), Prior(1.0, 1.0))
+        >>> why = explain(Model(Params(items, items, jnp.float32(3.0)), Linear(), priors), liked, 1)
         >>> f"{why.score:.3f} = {why.baseline:.3f} + {why.contribution[0]:.3f}"
         '4.333 = 3.000 + 1.333'
     """
-    _check_model(params, links, points)
-    check_fold_in(params, kernel, ratings)
-    check_rows(np.array([item]), params.item, "item")
+    _check(model, points)
+    check_fold_in(model, ratings)
+    check_rows(np.array([item]), model.params.item, "item")
     if len(np.unique(ratings.user)) > 1:
         raise ValueError(f"ratings of {len(np.unique(ratings.user))} users: explain one user at a time")
     packed = packed_row(ratings.item, ratings.rating, ratings.weight)
-    link = None if links is None or not len(links.user) else links.user
-    points = 1 if kernel.linear else points
-    score, baseline, contribution = _explain(
-        kernel, params.offset, params.item, packed, item, check(prior).user, link, points
-    )
+    points = 1 if model.kernel.linear else points
+    score, baseline, contribution = _explain(model.frozen(), packed, item, points)
     return Explanation(float(score), float(baseline), np.asarray(contribution)[: len(ratings)])
 
 
-def _check_model(params: Params, links: Links | None, points: int) -> None:
-    if params.item.bias.ndim != 1:
+def _check(model: Model, points: int) -> None:
+    if not isinstance(model, Model):
         raise ValueError(
-            f"parameters of {len(params.item)} draws: one model is explained at a time; take a draw's, "
-            "`jax.tree.map(lambda x: x[0], params)`, or fit by als or sgd"
+            f"{model!r} has no one prediction to take apart: explain one draw of it, `jaxmf.posterior.pick`, or fit by "
+            "als or sgd"
         )
-    if links is not None and len(links.user) not in (0, len(params.item)):
+    if model.link() is not None and not model.implicit[0]:
         raise ValueError(
-            f"a users' link of {len(links.user)} rows for {len(params.item)} items: explain knows implicit feedback, "
-            "whose link has a row an item; an item that was folded in needs a row of zeros there"
+            "the model was trained with features of users that are not their implicit feedback, and explain knows that "
+            "alone: explain a model without them"
         )
     if not points >= 1:
         raise ValueError(f"points must be 1 or more, got {points}: the integral is taken at so many")
@@ -115,22 +103,14 @@ def _check_model(params: Params, links: Links | None, points: int) -> None:
 
 @partial(jax.jit, static_argnames="points")
 def _explain(
-    kernel: Kernel,
-    offset: ScalarLike,
-    items: Table,
-    packed: Int[AnyArray, " packed"],
-    item: ScalarLike,
-    prior: Prior,
-    link: Table | None,
-    points: int,
+    frozen: Model, packed: Int[AnyArray, " packed"], item: ScalarLike, points: int
 ) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, " slots"]]:
-    block = row_block(packed)
-    said = _shares(block, link, items.rank)
+    kernel, offset, items, block = frozen.kernel, frozen.params.offset, frozen.params.item, row_block(packed)
+    said = _shares(block, frozen.link(), items.rank)
 
     def score(rating: Float[Array, "p w"], mean: Table) -> Float[Array, ""]:
-        given = block.replace(rating=rating)
-        row = solve_block(kernel, offset, items, given, prior, mean, steps=32, cg_steps=4 * items.rank)
-        return kernel(row[0], items[item], offset)
+        problem = frozen.problem(block.replace(rating=rating), mean)
+        return kernel(rows.solve_rows(problem, steps=32, cg_steps=4 * items.rank)[0], items[item], offset)
 
     stranger = Table(jnp.zeros(()), jnp.zeros(items.rank))
     unmoved = jax.vmap(jax.vmap(lambda other: kernel(stranger, items[other], offset)))(block.other)

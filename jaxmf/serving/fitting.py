@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import jax
 from jaxtyping import Array, Key
 
 from jaxmf.data.features import Sides, implicit_sides
@@ -10,8 +9,9 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.data.settings import check_choice, check_whole
 from jaxmf.model.kernels import Kernel, for_range
+from jaxmf.model.model import Model
+from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
-from jaxmf.serving.models import Point, Posterior
 from jaxmf.training import als, gibbs, sgd
 from jaxmf.training.loop import Watch
 
@@ -51,7 +51,7 @@ def fit_model(
     epochs: int | None = None,
     implicit: bool = False,
     watch: Watch = Watch(),
-) -> Point | Posterior:
+) -> Model | Posterior:
     """The model that a trainer makes of the ratings; arguments as in `Recommender.fit`.
 
     A sixth of a chain's sweeps are burnt.
@@ -65,13 +65,11 @@ def fit_model(
         sweeps = SWEEPS if epochs is None else epochs
         burn = sweeps // 6
         settings = {"features": features, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
-        fitted = gibbs.fit(key, ratings, kernel=kernel, rank=rank, watch=watch, **settings)
-        return Posterior(fitted.posterior, kernel, jax.random.fold_in(key, 1))
+        return gibbs.fit(key, ratings, kernel=kernel, rank=rank, watch=watch, **settings).posterior
     priors = both_sides(DEFAULT if prior is None else prior)
     trainer = als if method == "als" else sgd
     settings = {"features": features} if epochs is None else {"features": features, "epochs": epochs}
-    fitted = trainer.fit(key, ratings, kernel=kernel, rank=rank, prior=priors, watch=watch, **settings)
-    return Point(fitted.params, kernel, priors, fitted.links)
+    return trainer.fit(key, ratings, kernel=kernel, rank=rank, prior=priors, watch=watch, **settings).model
 
 
 def _check(

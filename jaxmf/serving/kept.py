@@ -9,18 +9,17 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings, Vocabulary
 from jaxmf.data.ratings import check as check_coordinates
-from jaxmf.model import kernels, links
+from jaxmf.model import kernels
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.links import Links
+from jaxmf.model.model import Model
 from jaxmf.model.params import Params
-from jaxmf.model.posterior import Draw, Side
+from jaxmf.model.posterior import Draw, Population, Posterior
 from jaxmf.model.priors import Prior, Priors, check
 from jaxmf.model.tables import Table
 from jaxmf.serving.frames import Columns
-from jaxmf.serving.models import Point, Posterior
 from jaxmf.training.leaves import named
 
 Document = dict[str, Any]
@@ -68,7 +67,7 @@ def to_fields(arrays: dict[str, np.ndarray], documents: Document) -> dict[str, A
     return {"model": model, "users": users, "items": items, "ratings": ratings, **settings}
 
 
-def of_model(model: Point | Posterior) -> tuple[dict[str, np.ndarray], Document]:
+def of_model(model: Model | Posterior) -> tuple[dict[str, np.ndarray], Document]:
     """A model's arrays, and the rest of it as a document.
 
     Raises:
@@ -81,12 +80,12 @@ def of_model(model: Point | Posterior) -> tuple[dict[str, np.ndarray], Document]
     kernel = {"name": name, **fields}
     if isinstance(model, Posterior):
         return named({"draws": model.draws, "key": jax.random.key_data(model.key)}), {"kernel": kernel}
-    sides = zip(Priors._fields, model.prior, strict=True)
+    sides = zip(Priors._fields, model.priors, strict=True)
     priors = {side: {name: float(value) for name, value in vars(prior).items()} for side, prior in sides}
     return named({"params": model.params, "links": model.links}), {"kernel": kernel, "prior": priors}
 
 
-def to_model(arrays: dict[str, np.ndarray], document: Document, n_users: int, n_items: int) -> Point | Posterior:
+def to_model(arrays: dict[str, np.ndarray], document: Document, n_users: int, n_items: int) -> Model | Posterior:
     """The model again.
 
     Raises:
@@ -97,8 +96,9 @@ def to_model(arrays: dict[str, np.ndarray], document: Document, n_users: int, n_
         priors = check(Priors(**{side: Prior(**numbers) for side, numbers in document["prior"].items()}))
         params = _filled({"params": _params()}, arrays)["params"]
         _check_shapes(params, (), n_users, n_items)
-        return Point(params, kernel, priors, _links(arrays, n_users, n_items, params.item.rank))
-    found = _filled({"draws": Draw(_params(), _side(), _side(), 0), "key": 0}, arrays)
+        known = _links(arrays, n_users, n_items, params.item.rank)
+        return Model(params, kernel, priors, known, (False, False) if known is None else _implicit(*known))
+    found = _filled({"draws": Draw(_params(), _population(), _population(), 0), "key": 0}, arrays)
     draws = found["draws"]
     if draws.noise.ndim != 1 or not len(draws.noise):
         raise ValueError(f"the noise has shape {draws.noise.shape}, a posterior has one number a draw: {ANEW}")
@@ -108,7 +108,7 @@ def to_model(arrays: dict[str, np.ndarray], document: Document, n_users: int, n_
     key = jax.random.wrap_key_data(found["key"])
     if key.shape:
         raise ValueError(f"there are {key.shape} keys, a posterior has one: {ANEW}")
-    return Posterior(draws, kernel, key)
+    return Posterior(draws, kernel, key, _implicit(draws.user.link, draws.item.link))
 
 
 def to_ratings(arrays: dict[str, np.ndarray], n_users: int, n_items: int) -> Ratings:
@@ -188,17 +188,22 @@ def _params() -> Params:
     return Params(Table(0, 0), Table(0, 0), 0)
 
 
-def _side() -> Side:
-    return Side(Table(0, 0), Table(0, 0), Table(0, 0), 0)
+def _population() -> Population:
+    return Population(Table(0, 0), Table(0, 0), Table(0, 0), 0)
 
 
-def _links(arrays: dict[str, np.ndarray], n_users: int, n_items: int, k: int) -> Links:
-    if not any(name.startswith("links.") for name in arrays):  # format 1
-        return links.init(Sides(), k)
+def _implicit(*known: Table) -> tuple[bool, ...]:
+    """Which sides have a link; a recommender's is to implicit feedback."""
+    return tuple(len(link) > 0 for link in known)
+
+
+def _links(arrays: dict[str, np.ndarray], n_users: int, n_items: int, k: int) -> Links | None:
+    if not any(name.startswith("links.") for name in arrays):
+        return None
     found = _filled({"links": Links(Table(0, 0), Table(0, 0))}, arrays)["links"]
     for link, columns in zip(found, (n_items, n_users), strict=True):
         _check_link(link, (), columns, k)
-    return found
+    return found if any(_implicit(*found)) else None
 
 
 def _to_settings(document: Document, sizes: tuple[int, int]) -> dict[str, Any]:
@@ -250,7 +255,7 @@ def _check_shapes(params: Params, draws: tuple[int, ...], n_users: int, n_items:
             raise ValueError(f"the {name} table has shapes {found}, the ids need {expected}: {ANEW}")
 
 
-def _check_side(side: Side, draws: tuple[int, ...], columns: int, k: int) -> None:
+def _check_side(side: Population, draws: tuple[int, ...], columns: int, k: int) -> None:
     found = jax.tree.map(np.shape, (side.mean, side.precision, side.link_precision))
     row = Table(draws, (*draws, k))
     if found != (row, row, draws):

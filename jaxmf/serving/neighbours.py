@@ -8,13 +8,11 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from jaxmf.data.ratings import Ratings
-from jaxmf.model.kernels import RBF, Kernel, Linear, Logistic, Polynomial
+from jaxmf.model.kernels import RBF, Linear, Logistic, Polynomial
+from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.tables import Table
-from jaxmf.serving.recommend import TopN, check_single, checked_rows, top_n
-
-ONE_OF_DRAWS = 'take one, `jaxmf.posterior.pick(key, draws)`, or fit with method="als" or "sgd"'
-"""What to do where one table of factors a side is needed."""
+from jaxmf.serving.recommend import TopN, checked_rows, top_n
 
 
 class Vectors(NamedTuple):
@@ -29,7 +27,7 @@ class Vectors(NamedTuple):
     item: Float[Array, "items d"]
 
 
-def index_vectors(params: Params, kernel: Kernel) -> Vectors:
+def index_vectors(model: Model) -> Vectors:
     """Vectors (1, w) of users and (bᵢ, h) of items: an index finds a user's items by their inner product.
 
     It ranks as r̂ does for the linear and logistic kernels, and for the polynomial one where 1 + bᵤ + bᵢ + w·h ≥ 0. For
@@ -44,11 +42,12 @@ def index_vectors(params: Params, kernel: Kernel) -> Vectors:
     Example:
         >>> import jax
         >>> from jaxmf.model.params import init
-        >>> model = init(jax.random.key(0), n_users=3, n_items=5, rank=2)
-        >>> index_vectors(model, Linear()).item.shape
+        >>> model = Model(init(jax.random.key(0), n_users=3, n_items=5, rank=2), Linear())
+        >>> index_vectors(model).item.shape
         (5, 3)
     """
-    check_single(params, ONE_OF_DRAWS)
+    _check_single(model)
+    params, kernel = model.params, model.kernel
     w, h = params.user.factors, params.item.factors
     if isinstance(kernel, RBF):
         w = w * jnp.exp(-kernel.gamma * jnp.sum(w**2, 1, keepdims=True))
@@ -78,8 +77,7 @@ def by_distance(vectors: Vectors) -> Vectors:
 
 
 def similar_items(
-    params: Params,
-    kernel: Kernel,
+    model: Model,
     items: ArrayLike,
     *,
     n: int = 10,
@@ -93,12 +91,11 @@ def similar_items(
     Raises:
         ValueError: As `top_n`.
     """
-    return _similar(params, kernel, items, "item", n, candidates, exclude)
+    return _similar(model, items, "item", n, candidates, exclude)
 
 
 def similar_users(
-    params: Params,
-    kernel: Kernel,
+    model: Model,
     users: ArrayLike,
     *,
     n: int = 10,
@@ -106,12 +103,11 @@ def similar_users(
     exclude: ArrayLike | None = None,
 ) -> TopN:
     """Each user's `n` nearest others, as `similar_items`; rows are user rows."""
-    return _similar(params.transpose(), kernel, users, "user", n, candidates, exclude)
+    return _similar(model.transpose(), users, "user", n, candidates, exclude)
 
 
 def _similar(
-    params: Params,
-    kernel: Kernel,
+    model: Model,
     rows: ArrayLike,
     side: str,
     n: int,
@@ -119,7 +115,8 @@ def _similar(
     exclude: ArrayLike | None,
 ) -> TopN:
     """The nearest others of rows of the item table, whose `side` it is."""
-    check_single(params, ONE_OF_DRAWS)
+    _check_single(model)
+    params, kernel = model.params, model.kernel
     rows = checked_rows(rows, params.item, side)
     few = {
         name: None if some is None else checked_rows(some, params.item, side, written=False)
@@ -129,11 +126,19 @@ def _similar(
     query = Table(jnp.zeros_like(table.bias), table.factors)
     one = np.ones(len(rows), np.float32)
     itself = Ratings(rows, rows, one, one, len(table), len(table))
-    found = top_n(Params(query, table, jnp.float32(0.0)), Linear(), rows, n=n, seen=itself, **few)
+    found = top_n(Model(Params(query, table, jnp.float32(0.0)), Linear()), rows, n=n, seen=itself, **few)
     if not isinstance(kernel, RBF):
         return found
     squares = np.sum(np.square(np.asarray(query.factors)[rows]), 1, keepdims=True)
     return found._replace(score=np.exp(kernel.gamma * np.minimum(2 * found.score - squares, 0)))
+
+
+def _check_single(model: Model) -> None:
+    if not isinstance(model, Model):
+        raise ValueError(
+            f"{model!r} is not one table of factors a side: take one draw, `jaxmf.posterior.pick(key, posterior)`, or "
+            'fit with method="als" or "sgd"'
+        )
 
 
 def _of_length_1(table: Table) -> Table:

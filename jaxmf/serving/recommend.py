@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +14,22 @@ from numpy.typing import ArrayLike
 from jaxmf.data.ratings import AnyArray, Ratings, check
 from jaxmf.data.settings import check_whole
 from jaxmf.model.kernels import Kernel, Linear, Logistic, Polynomial
+from jaxmf.model.model import Model
 from jaxmf.model.params import Params, check_rows, predict
-from jaxmf.model.posterior import Draw, moments
+from jaxmf.model.posterior import Posterior, moments
 from jaxmf.model.tables import Table
 from jaxmf.serving import top
 from jaxmf.serving.top import TopN
 
-__all__ = ["TopN", "check_single", "checked_rows", "top_n", "top_n_of_draws"]
+__all__ = ["TopN", "checked_rows", "top_n"]
 
 
 def top_n(
-    params: Params,
-    kernel: Kernel,
+    model: Model | Posterior,
     users: ArrayLike,
     *,
     n: int = 10,
+    width: float = 0.0,
     seen: Ratings | None = None,
     candidates: ArrayLike | None = None,
     exclude: ArrayLike | None = None,
@@ -38,76 +40,60 @@ def top_n(
     that `jaxmf.update.reserve` made room for and nobody has written are never recommended.
 
     Args:
-        params: The model.
-        kernel: Its kernel.
+        model: A point model, or a posterior, whose scores are means over the draws. For Thompson sampling give one of
+            them, `jaxmf.posterior.pick(key, posterior)`.
         users: User rows.
         n: Items a user.
+        width: Of a posterior's standard deviations of r̂, how many are added to the mean: above 0 an upper confidence
+            bound, as `jaxmf.asking.upper_bound`.
         seen: Ratings whose items their users are not shown; those of weight 0 are padding.
         candidates: Item rows to choose from; else all.
         exclude: Item rows that nobody is shown.
 
     Raises:
         ValueError: If `n` is not positive, a row is not in its table, or a user's row is reserved and not written, or
-            the model is a posterior's draws.
+            a `width` is given of a point model.
 
-    Cost: a matrix product of users and items. Memory: 32 MiB of scores, whatever their numbers.
+    Cost: a matrix product of users and items, a draw. Memory: 32 MiB of scores, whatever their numbers; three such
+    blocks for a posterior.
 
     Example:
+        >>> from jaxmf.model.params import Params
         >>> items = Table(jnp.array([0.1, 0.3, 0.2]), jnp.zeros((3, 2)))
-        >>> model = Params(Table(jnp.zeros(1), jnp.ones((1, 2))), items, jnp.array(3.0))
-        >>> top_n(model, Linear(), np.array([0]), n=2).item
+        >>> model = Model(Params(Table(jnp.zeros(1), jnp.ones((1, 2))), items, jnp.array(3.0)), Linear())
+        >>> top_n(model, np.array([0]), n=2).item
         array([[1, 2]], dtype=int32)
     """
-    check_single(params, "`jaxmf.recommend.top_n_of_draws` ranks by all of them")
+    params, kernel = model.params, model.kernel
     users, kept = _checked(params, users, n, candidates, exclude)
     size = top.block_size(len(kept))
-    items = _padded(params.item[kept], size)
-    if _by_product(params, kernel):
-        score, rate, scored = Partial(_products, params.user), partial(_rated, kernel, params), items.matrix()
+    items = _padded(params.item.take(kept), size)
+    if isinstance(model, Posterior):
+        score, rate = Partial(_bounds, kernel, params.user, params.offset, jnp.float32(width)), _as_scored
+    elif width:
+        raise ValueError(f"width={width}: a point model has no standard deviations; leave it out, or fit by gibbs")
+    elif _by_product(params, kernel):
+        score, rate, items = Partial(_products, params.user), partial(_rated, kernel, params), items.matrix()
     else:
-        score, rate, scored = Partial(_ratings, kernel, params.user, params.offset), _as_scored, items
-    blocks = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), scored)
-    return _best(score, rate, blocks, users, kept, n, seen, len(params.item))
+        score, rate = Partial(_ratings, kernel, params.user, params.offset), _as_scored
+    return _best(score, rate, _blocks(items, size), users, kept, Asked(n, seen, len(params.item)))
 
 
-def top_n_of_draws(
-    posterior: Draw,
-    kernel: Kernel,
-    users: ArrayLike,
-    *,
-    n: int = 10,
-    width: ScalarLike = 0.0,
-    seen: Ratings | None = None,
-    candidates: ArrayLike | None = None,
-    exclude: ArrayLike | None = None,
-) -> TopN:
-    """Each user's `n` items with the highest mean + `width` standard deviations of r̂ over the draws, and those scores.
+class Asked(NamedTuple):
+    """What is asked for: `n` items a user of a table of `n_items`, none that a user has `seen`."""
 
-    A `width` of 0 is the posterior mean, above 0 an upper confidence bound, as `jaxmf.asking.upper_bound`. For Thompson
-    sampling give `top_n` one draw, `jaxmf.posterior.pick(key, posterior)`.
+    n: int
+    seen: Ratings | None
+    n_items: int
 
-    Args:
-        posterior: Draws of the model.
-        kernel: Its kernel.
-        users: User rows.
-        n: Items a user.
-        width: How much the unknown counts.
-        seen: As in `top_n`, and so are the rest.
-        candidates: Item rows to choose from.
-        exclude: Item rows that nobody is shown.
 
-    Raises:
-        ValueError: As `top_n`.
-
-    Cost: that of `top_n` for each draw. Memory: three blocks of scores.
-    """
-    params = posterior.params
-    users, kept = _checked(jax.tree.map(lambda x: x[0], params), users, n, candidates, exclude)
-    size = top.block_size(len(kept))
-    items = jax.vmap(lambda table: _padded(table[kept], size))(params.item)
-    blocks = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, size, *x.shape[2:]).swapaxes(0, 1), items)
-    score = Partial(_bounds, kernel, params.user, params.offset, jnp.float32(width))
-    return _best(score, _as_scored, blocks, users, kept, n, seen, params.item.bias.shape[1])
+def _blocks(items: Table | Float[Array, "items c"], size: int) -> PyTree:
+    """Items in blocks of `size`, of a posterior with the draws within."""
+    if not isinstance(items, Table):
+        return items.reshape(-1, size, items.shape[-1])
+    bias = items.bias.reshape(*items.bias.shape[:-1], -1, size)
+    factors = items.factors.reshape(*items.factors.shape[:-2], -1, size, items.rank)
+    return Table(jnp.moveaxis(bias, -2, 0), jnp.moveaxis(factors, -3, 0))
 
 
 def _by_product(params: Params, kernel: Kernel) -> bool:
@@ -158,11 +144,10 @@ def _best(
     blocks: PyTree,
     users: np.ndarray,
     kept: np.ndarray,
-    n: int,
-    seen: Ratings | None,
-    n_items: int,
+    asked: Asked,
 ) -> TopN:
     """The items with the highest scores, and how `rate` rates them, a call of the compiled program at a time."""
+    n, seen, n_items = asked
     out = TopN(np.full((len(users), n), n_items, np.int32), np.full((len(users), n), -np.inf, np.float32))
     most = min(n, len(kept))
     if not most:
@@ -182,18 +167,6 @@ def _best(
     return out
 
 
-def check_single(params: Params, otherwise: str) -> None:
-    """Refuse the parameters of many draws where one table a side is meant; `otherwise` is what to do instead of that.
-
-    Raises:
-        ValueError: If they have an axis of draws in front.
-    """
-    if np.ndim(params.item.bias) > 1:
-        raise ValueError(
-            f"these params are {len(params.item.bias)} draws and not one table of factors a side: {otherwise}"
-        )
-
-
 def checked_rows(rows: ArrayLike, table: Table, side: str, *, written: bool = True) -> Int[np.ndarray, " n"]:
     """Rows of one side's table, on the host.
 
@@ -210,7 +183,7 @@ def checked_rows(rows: ArrayLike, table: Table, side: str, *, written: bool = Tr
     rows = rows.astype(np.int64)  # whatever width was given; NumPy takes an empty list for floats
     check_rows(rows, table, side)
     rows = rows.astype(np.int32)
-    unwritten = np.isnan(np.asarray(table.bias)[rows])
+    unwritten = np.isnan(np.asarray(table.bias)[..., rows]).reshape(-1, len(rows)).any(0)
     if written and unwritten.any():
         raise ValueError(f"{side} row {rows[unwritten.argmax()]} is reserved and not written: fold the {side} in first")
     return rows
@@ -222,7 +195,7 @@ def _checked(
     """User rows, and the rows of the items to choose from, ascending."""
     check_whole("n", n, least=1, meaning="the length of each list")
     users = checked_rows(users, params.user, "user")
-    kept = ~np.isnan(np.asarray(params.item.bias))
+    kept = ~np.isnan(np.asarray(params.item.bias)).reshape(-1, len(params.item)).any(0)
     for named, wanted in ((candidates, True), (exclude, False)):
         if named is not None:
             rows = checked_rows(named, params.item, "item", written=False)
@@ -242,5 +215,6 @@ def _shown(seen: Ratings | None, items: int) -> Ratings:
 
 def _padded(table: Table, size: int) -> Table:
     """The table with rows that score −inf appended, up to a multiple of `size`."""
-    more = -len(table) % size
-    return Table(jnp.pad(table.bias, (0, more), constant_values=-jnp.inf), jnp.pad(table.factors, ((0, more), (0, 0))))
+    more, draws = -len(table) % size, [(0, 0)] * (table.bias.ndim - 1)
+    bias = jnp.pad(table.bias, [*draws, (0, more)], constant_values=-jnp.inf)
+    return Table(bias, jnp.pad(table.factors, [*draws, (0, more), (0, 0)]))

@@ -14,12 +14,13 @@ from jaxmf.data.changes import merge, remove_users
 from jaxmf.data.ratings import Duplicates, Ratings, Vocabulary, from_frame
 from jaxmf.data.settings import check_choice, check_whole
 from jaxmf.model.kernels import Kernel, check_ratings
+from jaxmf.model.model import Model
+from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Prior, Priors
-from jaxmf.serving import answers, kept
+from jaxmf.serving import answers, kept, models
 from jaxmf.serving.checkpoint import Checkpoint, read, sensible, write
 from jaxmf.serving.fitting import Method, fit_model, kernel_of
 from jaxmf.serving.frames import Columns, Frame, Ids, Side, Sides, Unknown, checked, pair_rows
-from jaxmf.serving.models import Point, Posterior
 from jaxmf.training.loop import Watch
 
 Solved = Literal["new", "touched"]
@@ -54,7 +55,7 @@ class Recommender:
         [[99, 5, 1]]
     """
 
-    model: Point | Posterior
+    model: Model | Posterior
     users: Vocabulary
     items: Vocabulary
     ratings: Ratings
@@ -137,7 +138,7 @@ class Recommender:
             ValueError: If a column is missing, or an id is unknown and that is an error.
         """
         user, item = pair_rows(pairs, self._sides(), unknown=unknown)
-        predicted = np.clip(self.model.predict(user, item), *self.scale)
+        predicted = np.clip(models.predict(self.model, user, item), *self.scale)
         return np.where((user < 0) | (item < 0), np.nan, predicted) if unknown == "nan" else predicted
 
     def predict_std(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
@@ -151,7 +152,7 @@ class Recommender:
         """
         user, item = pair_rows(pairs, self._sides(), unknown=unknown)
         answers.check_spread(self.model, self.frozen)
-        std = self.model.std(self.ratings, user, item)
+        std = models.std(self.model, self.ratings, user, item)
         return np.where((user < 0) | (item < 0), np.nan, std) if unknown == "nan" else std
 
     def fold_in(self, frame: Frame, *, items: Solved = "new") -> "Recommender":
@@ -177,7 +178,7 @@ class Recommender:
             answers.check_history(side, solved)
         ratings = merge(self.ratings, data.ratings)
         scale = (min(self.scale[0], float(ratings.rating.min())), max(self.scale[1], float(ratings.rating.max())))
-        model = self.model.fold_in(ratings, users, rows)
+        model = models.solved(self.model, ratings, users, rows)
         return replace(self, model=model, users=data.users, items=data.items, ratings=ratings, scale=scale)
 
     def forget(self, users: Ids) -> "Recommender":
@@ -198,7 +199,7 @@ class Recommender:
         model = self.model.take_users(kept)
         return replace(
             self,
-            model=model.fold_in(left, NONE, items[items >= self.frozen[1]]),
+            model=models.solved(model, left, NONE, items[items >= self.frozen[1]]),
             users=Vocabulary(self.users.index[kept]),
             ratings=left,
             frozen=(int(np.searchsorted(kept, self.frozen[0])), self.frozen[1]),

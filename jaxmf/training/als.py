@@ -80,8 +80,8 @@ def step(
     precision = priors.user.precision(n.user).join(priors.item.precision(n.item))
     mean = links.both_means(features, state.links, model)
     before = model.user.join(model.item)
-    whole = Problem(kernel, model.offset, before, data.blocks, mean.user.join(mean.item), precision)
-    table = solve_blocks(whole, steps=steps, cg_steps=cg_steps)
+    whole = Problem(kernel, model.offset, before, data.blocks[0], mean.user.join(mean.item), precision)
+    table = solve_blocks(whole, data.blocks, steps=steps, cg_steps=cg_steps)
     users, items = table.cut(len(model.user))
     model = model.replace(user=users, item=items)
     link = Links(
@@ -96,24 +96,25 @@ def step(
     return State(model, link), {"loss": total / n.user.sum()}
 
 
-def solve_blocks(whole: Problem, *, steps: int, cg_steps: int) -> Table:
+def solve_blocks(whole: Problem, stacks: tuple[Block, ...], *, steps: int, cg_steps: int) -> Table:
     """The table with each block's rows solved in turn, from where they are and given what the table then holds.
 
     Args:
-        whole: The problem of both sides' rows: `others` is the table, the users' rows and then the items', and `block`
-            the stacks of blocks that point into it, as `jaxmf.histories.joint_blocks` makes them.
+        whole: The problem of both sides' rows, in one table that is also the `others`: the users' rows and then the
+            items'. Its block is not looked at.
+        stacks: Blocks that point into the table, as `jaxmf.histories.joint_blocks` makes them.
         steps: As in `step`.
         cg_steps: Likewise.
     """
 
     def solve(table: Table, block: Block) -> tuple[Table, None]:
         mean, precision = whole.mean[block.rows], whole.precision[block.rows]
-        problem = Problem(whole.kernel, whole.offset, table, block, mean, precision)
+        problem = whole.replace(others=table, block=block, mean=mean, precision=precision)
         solved = rows.improve_rows(problem, table[block.rows], steps=steps, cg_steps=cg_steps, tol=0.0)
         return table.put(block.rows, solved), None
 
     table = whole.others
-    for stack in whole.block:
+    for stack in stacks:
         table, _ = lax.scan(solve, table, stack)
     return table
 
@@ -175,4 +176,4 @@ def fit(
         remedy=REMEDY,
         settings={"prior": priors, "features": features, "steps": steps, "cg_steps": cg_steps},
     )
-    return Fit(state.params, *log, state.links)
+    return Fit(loop.fitted(state.params, state.links, kernel, priors, features), *log)

@@ -14,7 +14,7 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel, Linear
 from jaxmf.model.likelihoods import Gaussian, Likelihood
 from jaxmf.model.params import Params
-from jaxmf.model.posterior import Draw
+from jaxmf.model.posterior import Draw, Posterior
 from jaxmf.training import loop
 from jaxmf.training.loop import Info, Watch
 from jaxmf.training.sampler import Data, State, data_of, init, step
@@ -60,15 +60,18 @@ class GibbsFit(NamedTuple):
         predicted: Mean of the validation part's predictions over all sweeps since burn-in of all chains; not clipped.
     """
 
-    posterior: Draw
+    posterior: Posterior
     history: dict[str, np.ndarray]
     seconds: float
     compile_seconds: float
     predicted: np.ndarray
 
+    def __repr__(self) -> str:
+        return loop.told("GibbsFit", self.posterior, loop.Log(*self[1:4]))
+
 
 def fit(
-    key: Key[Array, ""],
+    key: Key[Array, "*chains"],
     ratings: Ratings,
     *,
     kernel: Kernel = Linear(),
@@ -78,13 +81,13 @@ def fit(
     sweeps: int = 300,
     burn: int = 10,
     keep: int = 40,
-    chains: int = 1,
     watch: Watch = Watch(),
 ) -> GibbsFit:
     """Fit by Gibbs sampling.
 
     Args:
-        key: Random key of the chains.
+        key: Random key of the chain; or several, `jax.random.split(key, chains)`, of as many chains that run side by
+            side, each from a start of its own.
         ratings: Training ratings, on the host.
         kernel: The kernel; for the linear one every row's draw is exact.
         likelihood: What a rating is: a number, or with `jaxmf.likelihoods.Ordinal(np.unique(ratings.rating))` one of
@@ -97,7 +100,6 @@ def fit(
             MovieLens latest-small). To judge convergence, or for draws of the posterior alone, forget more.
         keep: Draws to keep of the rest, evenly spaced, as many of each chain: the posterior that is returned, and
             folded in with.
-        chains: Chains that run side by side, each from a start of its own.
         watch: Validation, progress. The validation part's predictions are averaged over every sweep since burn-in.
 
     Raises:
@@ -108,11 +110,16 @@ def fit(
     Example:
         >>> user, item = np.divmod(np.arange(12), 4)
         >>> ratings = Ratings(user, item, 1.0 + (user + item) % 5, np.ones(12), n_users=3, n_items=4)
-        >>> fit(jax.random.key(0), ratings, rank=2, sweeps=20, burn=10, keep=6, chains=2).posterior.noise.shape
-        (6,)
+        >>> keys = jax.random.split(jax.random.key(0), 2)
+        >>> fit(keys, ratings, rank=2, sweeps=20, burn=10, keep=6).posterior
+        Posterior(6 draws of 3 users, 4 items, rank 2, Linear())
     """
+    keys = jnp.atleast_1d(key)
+    chains = len(keys)
     likelihood.check(np.asarray(ratings.rating), kernel)
-    _check(ratings, kernel, rank, features, sweeps=sweeps, burn=burn, keep=keep, chains=chains, watch=watch)
+    loop.check(ratings, kernel, rank, sweeps, watch)
+    check_rows(features, ratings.n_users, ratings.n_items)
+    _check(sweeps=sweeps, burn=burn, keep=keep, chains=chains, watch=watch)
     n = 0 if watch.validation is None else len(watch.validation)
 
     def start(key: Key[Array, ""]) -> Chain:
@@ -126,7 +133,7 @@ def fit(
 
     data = data_of(ratings, likelihood, features)
     chain, log = loop.run(
-        jax.vmap(start)(jax.random.split(key, chains)),
+        jax.vmap(start)(keys),
         jax.tree.map(jnp.asarray, (data, watch.validation)),
         epoch,
         ratings=ratings,
@@ -145,7 +152,8 @@ def fit(
         },
     )
     predicted = np.asarray(chain.total.mean(0)) / (sweeps - burn)
-    posterior = jax.tree.map(lambda x: x.reshape(keep, *x.shape[2:]), chain.kept)
+    draws = jax.tree.map(lambda x: x.reshape(keep, *x.shape[2:]), chain.kept)
+    posterior = Posterior(draws, kernel, jax.random.fold_in(keys[0], 1), features.implicit)
     return GibbsFit(posterior, log.history, log.seconds, log.compile_seconds, predicted)
 
 
@@ -169,29 +177,16 @@ def _sweep(chain: Chain, data: Data, validation: Ratings | None, *, kernel: Kern
     return chain.replace(state=state, kept=kept, total=total, sweep=chain.sweep + 1), info
 
 
-def _check(
-    ratings: Ratings,
-    kernel: Kernel,
-    rank: int,
-    features: Sides,
-    *,
-    sweeps: int,
-    burn: int,
-    keep: int,
-    chains: int,
-    watch: Watch,
-) -> None:
-    loop.check(ratings, kernel, rank, sweeps, watch)
+def _check(*, sweeps: int, burn: int, keep: int, chains: int, watch: Watch) -> None:
     if not 0 <= burn < sweeps:
         raise ValueError(f"burn must be between 0 and the {sweeps} sweeps, got {burn}: some must be left")
     if not chains >= 1:
-        raise ValueError(f"chains must be 1 or more, got {chains}")
+        raise ValueError("no key: a chain needs one, and several chains one each")
     if not (chains <= keep <= chains * (sweeps - burn) and keep % chains == 0):
         raise ValueError(
             f"keep must be a multiple of the {chains} chains and at most their {chains * (sweeps - burn)} sweeps "
             f"after burn-in, got {keep}"
         )
-    check_rows(features, ratings.n_users, ratings.n_items)
     if watch.patience is not None:
         raise ValueError(f"patience={watch.patience}: a chain has no best sweep to stop at; set `sweeps` instead")
 

@@ -8,13 +8,13 @@ from jaxtyping import Array, Float, Key
 from jaxmf.data.features import Features
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model import links
-from jaxmf.model.posterior import Side
+from jaxmf.model.posterior import Population
 from jaxmf.model.tables import Table
 
 LINK_STEPS = 6
 
 
-def sample_side(key: Key[Array, ""], table: Table, side: Side, features: Features | None) -> Side:
+def sample_side(key: Key[Array, ""], table: Table, side: Population, features: Features | None) -> Population:
     """A side's means, precisions and link, given its rows.
 
     Each column's mean and precision together have the prior normal–gamma(0, 1, 1, 1).
@@ -32,7 +32,7 @@ def sample_side(key: Key[Array, ""], table: Table, side: Side, features: Feature
     return side if features is None else sample_link(key_link, table, side, features)
 
 
-def sample_link(key: Key[Array, ""], table: Table, side: Side, features: Features) -> Side:
+def sample_link(key: Key[Array, ""], table: Table, side: Population, features: Features) -> Population:
     """The link given its side's rows, by noise-injected conjugate gradients, and the precision of its entries.
 
     That precision has the prior gamma(1, 1).

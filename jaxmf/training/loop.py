@@ -11,12 +11,16 @@ from jax import lax
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
+from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import objective
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.links import Links
+from jaxmf.model.model import Model
 from jaxmf.model.params import Params
+from jaxmf.model.posterior import Posterior
+from jaxmf.model.priors import Priors
 from jaxmf.training.leaves import facts
 
 
@@ -50,18 +54,31 @@ class Fit(NamedTuple):
     """What a trainer's `fit` returns.
 
     Attributes:
-        params: The fitted model: the last epoch's, or the best one's under early stopping.
+        model: The fitted model: the last epoch's, or the best one's under early stopping.
         history: As in `Log`, and so are the next two.
         seconds: Wall time of training, compilation apart.
         compile_seconds: Wall time of tracing and compiling.
-        links: What features say of a row, where the model was fitted with features.
     """
 
-    params: Params
+    model: Model
     history: dict[str, np.ndarray]
     seconds: float
     compile_seconds: float
-    links: Links
+
+    def __repr__(self) -> str:
+        return told("Fit", self.model, Log(*self[1:]))
+
+
+def told(name: str, model: Model | Posterior, log: Log) -> str:
+    """A fit in words: its model, and how the run ended."""
+    last = [f"{key} {np.mean(values[-1]):.4f}" for key, values in log.history.items() if len(values)]
+    epochs = max((len(values) for values in log.history.values()), default=0)
+    return f"{name}({model}, {epochs} epochs in {log.seconds:.2f} s{''.join(f', {one}' for one in last)})"
+
+
+def fitted(params: Params, links: Links, kernel: Kernel, priors: Priors, features: Sides) -> Model:
+    """What a run's last params and links are a model of."""
+    return Model(params, kernel, priors, None if features == Sides() else links, features.implicit)
 
 
 @runtime_checkable

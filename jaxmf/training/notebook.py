@@ -15,6 +15,7 @@ from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params
 from jaxmf.model.kernels import Logistic
+from jaxmf.model.model import Model
 from jaxmf.model.params import Params, predict
 from jaxmf.training import loop
 from jaxmf.training.loop import Fit, Info, Watch
@@ -88,4 +89,4 @@ def fit(
         remedy="lower the learning rate or alpha",
         settings={"alpha": alpha, "batch_size": batch_size, "learning_rate": learning_rate},
     )
-    return Fit(state.params, *log, state.links)
+    return Fit(Model(state.params, kernel), *log)

@@ -24,7 +24,7 @@ from jaxmf.model.kernels import Kernel
 from jaxmf.model.likelihoods import Gaussian, Likelihood, Ordinal
 from jaxmf.model.objective import squares
 from jaxmf.model.params import Params, predict
-from jaxmf.model.posterior import Draw, Side
+from jaxmf.model.posterior import Draw, Population
 from jaxmf.model.problem import Problem
 from jaxmf.model.tables import Table
 from jaxmf.training.cutpoints import sample_cutpoints
@@ -99,7 +99,7 @@ def init(
 
     zero = Table(jnp.zeros(()), jnp.zeros(rank))
     user, item = (
-        Side(zero, jax.tree.map(jnp.ones_like, zero), link, jnp.ones(())) for link in links.init(features, rank)
+        Population(zero, jax.tree.map(jnp.ones_like, zero), link, jnp.ones(())) for link in links.init(features, rank)
     )
     return State(Draw(start, user, item, jnp.ones(()), likelihood.start(ratings)), key)
 
@@ -165,7 +165,7 @@ def _written(data: Data, places: Places, rating: Float[Array, " n"]) -> Data:
     return data.replace(user=side(data.user, places.user), item=side(data.item, places.item))
 
 
-def row_priors(side: Side, features: Features | None, n: int) -> Table:
+def row_priors(side: Population, features: Features | None, n: int) -> Table:
     """Prior mean of each of `n` rows."""
     mean = jax.tree.map(lambda m: jnp.broadcast_to(m, (n, *m.shape)), side.mean)
     return mean if features is None else mean + links.row_means(features, side.link)
@@ -176,7 +176,7 @@ def sample_table(
     kernel: Kernel,
     model: Params,
     stacks: tuple[Block, ...],
-    side: Side,
+    side: Population,
     features: Features | None,
     noise: Float[Array, ""],
 ) -> Table:

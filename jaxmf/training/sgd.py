@@ -265,4 +265,4 @@ def fit(
         remedy=REMEDY,
         settings=settings,
     )
-    return Fit(state.params, *log, state.links)
+    return Fit(loop.fitted(state.params, state.links, kernel, priors, features), *log)

@@ -1,0 +1,117 @@
+"""What a trainer returns and every other door takes: rows, and all that says how a row follows from its ratings."""
+
+from typing import no_type_check
+
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from jaxmf.data.histories import Block
+from jaxmf.data.ratings import AnyArray
+from jaxmf.model import links
+from jaxmf.model.kernels import Kernel
+from jaxmf.model.links import Links
+from jaxmf.model.params import Params, predict
+from jaxmf.model.priors import DEFAULT, Priors
+from jaxmf.model.problem import Problem
+from jaxmf.model.rows import row_weights
+from jaxmf.model.tables import Table, resized
+
+
+@no_type_check
+class Model(struct.PyTreeNode):
+    """A point model: one row a user and an item.
+
+    Attributes:
+        params: The rows of both sides, and the kernel's offset.
+        kernel: What makes a rating of two rows.
+        priors: Where the rows of each side stand before their ratings.
+        links: What features say of a row; `None` where neither side has any.
+        implicit: Whether the users' features, and the items', are their implicit feedback: a fold-in reads that off the
+            ratings, and has to be given any other.
+
+    Example:
+        >>> import jax
+        >>> from jaxmf.model.kernels import Linear
+        >>> from jaxmf.model.params import init
+        >>> Model(init(jax.random.key(0), n_users=3, n_items=5, rank=2), Linear())
+        Model(3 users, 5 items, rank 2, Linear())
+    """
+
+    params: Params
+    kernel: Kernel
+    priors: Priors = DEFAULT
+    links: Links | None = None
+    implicit: tuple[bool, bool] = struct.field(pytree_node=False, default=(False, False))
+
+    def __repr__(self) -> str:
+        return described("Model", self.params, self.kernel, self.implicit)
+
+    def transpose(self) -> "Model":
+        """The same model seen from the other side: items as users, users as items."""
+        turned = None if self.links is None else Links(self.links.item, self.links.user)
+        return Model(self.params.transpose(), self.kernel, self.priors.transpose(), turned, self.implicit[::-1])
+
+    def frozen(self) -> "Model":
+        """The model without the users' rows, whatever their number: what these are solved against."""
+        links = None if self.links is None else self.links._replace(item=None)
+        priors = self.priors._replace(item=None)
+        return self.replace(params=self.params.replace(user=None), priors=priors, links=links)
+
+    def with_users(self, table: Table) -> "Model":
+        """The model with another table of users."""
+        return self.replace(params=self.params.replace(user=table))
+
+    def advanced(self) -> "Model":
+        """Itself: a point model draws nothing."""
+        return self
+
+    def take_users(self, kept: Int[AnyArray, " b"]) -> "Model":
+        """The model with only the users `kept`, in this order."""
+        links = self.links
+        if links is not None and self.implicit[1]:
+            links = links._replace(item=links.item.take(kept))
+        return self.replace(params=self.params.replace(user=self.params.user.take(kept)), links=links)
+
+    def grown(self, n_users: int, n_items: int) -> "Model":
+        """The model with at least so many rows: new ones are 0, and so is what being rated by or of one says."""
+        params = self.params.replace(user=resized(self.params.user, n_users), item=resized(self.params.item, n_items))
+        return self.replace(
+            params=params, links=self.links and grown_links(self.links, self.implicit, n_users, n_items)
+        )
+
+    def link(self) -> Table | None:
+        """The users' link; `None` where they have no features."""
+        return None if self.links is None or not len(self.links.user) else self.links.user
+
+    def predict(self, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Float[Array, " n"]:
+        """Predicted ratings of the pairs (user, item), in the unit of the ratings; not clipped.
+
+        Raises:
+            ValueError: If a row on the host is not in its table.
+        """
+        return predict(self.params, self.kernel, user, item)
+
+    def problem(self, block: Block, said: Table | None = None) -> Problem:
+        """What the users' rows of a block are to explain.
+
+        Args:
+            block: Their ratings.
+            said: What their features say of them; else what their implicit feedback does, where that is the features.
+        """
+        n = row_weights(block)
+        mean = links.said_of(block, self.link() if self.implicit[0] else None, self.params.item.rank)
+        mean = mean if said is None else said
+        return Problem(self.kernel, self.params.offset, self.params.item, block, mean, self.priors.user.precision(n))
+
+
+def grown_links(links: Links, implicit: tuple[bool, bool], n_users: int, n_items: int) -> Links:
+    """The links of implicit feedback with at least a row for each row of the other side."""
+    sides = zip(links, implicit, (n_items, n_users), strict=True)
+    return Links(*(resized(link, size) if feedback else link for link, feedback, size in sides))
+
+
+def described(name: str, params: Params, kernel: Kernel, implicit: tuple[bool, bool], more: str = "") -> str:
+    """A model in words: counts, rank and kernel, and no arrays."""
+    users, items = (0 if table is None else table.bias.shape[-1] for table in (params.user, params.item))
+    feedback = ", implicit feedback" if any(implicit) else ""
+    return f"{name}({more}{users} users, {items} items, rank {params.item.rank}, {kernel}{feedback})"

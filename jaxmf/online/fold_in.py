@@ -64,7 +64,7 @@ def fold_in_users(
     Cost: linear in the ratings, and in a posterior's draws.
 
     Example:
-        >>> import Linear
+        >>> from jaxmf.model.kernels import Linear
         >>> from jaxmf.model.params import init
         >>> model = Model(init(jax.random.key(0), n_users=3, n_items=5, rank=2, offset=3.0), Linear())
         >>> new = Ratings(np.array([3, 3]), np.array([0, 4]), np.array([5.0, 4.0]), np.ones(2), n_users=4, n_items=5)
@@ -157,7 +157,7 @@ def fold_in_user(
             the model, features are missing, or a weight or a regularisation is negative.
 
     Example:
-        >>> import Linear
+        >>> from jaxmf.model.kernels import Linear
         >>> from jaxmf.model.params import init
         >>> model = Model(init(jax.random.key(0), n_users=3, n_items=5, rank=2, offset=3.0), Linear())
         >>> visitor = fold_in_user(model, [0, 4], [5.0, 4.0])

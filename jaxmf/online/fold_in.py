@@ -162,7 +162,7 @@ def fold_in_user(
         >>> model = Model(init(jax.random.key(0), n_users=3, n_items=5, rank=2, offset=3.0), Linear())
         >>> visitor = fold_in_user(model, [0, 4], [5.0, 4.0])
         >>> visitor.predict(np.array([0]), np.array([1])).round(1)
-        Array([3.3], dtype=float32)
+        Array([3.5], dtype=float32)
     """
     packed = packed_row(item, rating, weight)
     if isinstance(model, Posterior) or not fits(packed, model.kernel, model.params.item):  # say why not

@@ -31,8 +31,8 @@ def fitted(request, ratings):
 
 
 def test_it_beats_the_mean(fitted):
-    _, result, kernel, train, test = fitted
-    predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
+    _, result, _, train, test = fitted
+    predicted = result.model.predict(test.user, test.item)
     mean = np.full(len(test), train.rating.mean())
     assert jaxmf.metrics.rmse(predicted, test.rating) < 0.95 * jaxmf.metrics.rmse(mean, test.rating)
 
@@ -45,8 +45,8 @@ def test_the_loss_falls(fitted):
 
 def test_a_seed_gives_the_same_model_again(fitted):
     fit, result, *_ = fitted
-    np.testing.assert_array_equal(flat(fit().params.user), flat(result.params.user))
-    assert (flat(fit(jax.random.key(2)).params.user) != flat(result.params.user)).any()
+    np.testing.assert_array_equal(flat(fit().model.params.user), flat(result.model.params.user))
+    assert (flat(fit(jax.random.key(2)).model.params.user) != flat(result.model.params.user)).any()
 
 
 def test_predictions_of_a_bounded_kernel_are_on_its_scale(fitted):
@@ -54,19 +54,18 @@ def test_predictions_of_a_bounded_kernel_are_on_its_scale(fitted):
     if type(kernel).__name__ != "Logistic":
         pytest.skip("not bounded")
     user, item = np.divmod(np.arange(train.n_users * train.n_items), train.n_items)
-    predicted = jaxmf.params.predict(result.params, kernel, user, item)
+    predicted = result.model.predict(user, item)
     assert (predicted >= kernel.low).all()
     assert (predicted <= kernel.high).all()
 
 
 def test_fold_in_of_strangers_beats_the_item_biases(fitted):
-    _, result, kernel, train, test = fitted
-    model = result.params
-    stranger = model.replace(user=jax.tree.map(np.zeros_like, model.user))
-    prior = jaxmf.priors.Prior(bias_reg=0.5, factor_reg=0.5, power=0.5)
-    folded = jaxmf.fold_in.fold_in_users(stranger, kernel, train, prior=prior)
+    _, result, _, train, test = fitted
+    model = result.model
+    stranger = model.with_users(jax.tree.map(np.zeros_like, model.params.user))
+    folded = jaxmf.fold_in.fold_in_users(stranger, train)
 
     def error(model):
-        return jaxmf.metrics.rmse(jaxmf.params.predict(model, kernel, test.user, test.item), test.rating)
+        return jaxmf.metrics.rmse(model.predict(test.user, test.item), test.rating)
 
     assert error(folded) < error(stranger)

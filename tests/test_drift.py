@@ -13,12 +13,12 @@ PRIOR = Prior(0.5, 0.5, 0.0)
 
 
 def fit(ratings):
-    return als.fit(jax.random.key(0), ratings, kernel=Linear(), rank=3, prior=PRIOR, epochs=8).params
+    return als.fit(jax.random.key(0), ratings, kernel=Linear(), rank=3, prior=PRIOR, epochs=8).model
 
 
 def test_replay(ratings):
     order = np.random.default_rng(0).permutation(len(ratings))
-    result = drift.replay(fit, Linear(), ratings, order, fraction=0.5, parts=3, prior=PRIOR)
+    result = drift.replay(fit, ratings, order, fraction=0.5, parts=3)
     assert result.seen.tolist() == [84, 167, 250]
     assert all(np.isfinite(values).all() and len(values) == 3 for values in result[1:])
     assert result.stale[0] == pytest.approx(result.online[0]) == pytest.approx(result.refit[0], abs=1e-4)
@@ -30,4 +30,4 @@ def test_a_replay_without_a_start_is_refused(ratings):
     order = np.arange(len(ratings))
     for settings in ({"fraction": 1.0}, {"fraction": 0.001, "parts": 5}):
         with pytest.raises(ValueError, match="the start and every part need a rating"):
-            drift.replay(fit, Linear(), ratings, order, **settings)
+            drift.replay(fit, ratings, order, **settings)

@@ -8,6 +8,7 @@ from reference import KERNELS, flat, rating
 import jaxmf
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Linear
+from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.online import laplace
@@ -17,9 +18,9 @@ PRIOR = Priors(Prior(bias_reg=0.7, factor_reg=0.3, power=0.5), Prior(bias_reg=2.
 
 @pytest.fixture(params=KERNELS, ids=lambda kernel: type(kernel).__name__)
 def model(request, ratings):
-    """A kernel and any parameters: the closed form holds wherever they are."""
+    """Any parameters of a kernel: the closed form holds wherever they are."""
     params = jaxmf.params.init(jax.random.key(0), ratings.n_users, ratings.n_items, 3, offset=1.5, scale=0.3)
-    return request.param, params
+    return Model(params, request.param, PRIOR)
 
 
 def closed_form(kernel, params: Params, ratings: Ratings, prior: Prior, user: int, item: int) -> float:
@@ -40,13 +41,13 @@ def closed_form(kernel, params: Params, ratings: Ratings, prior: Prior, user: in
 
 
 def test_it_is_the_closed_form_on_either_side(model, ratings):
-    kernel, params = model
+    kernel, params = model.kernel, model.params
     user, item = np.array([0, 3, 3, 29]), np.array([1, 1, 5, 39])
     ratings = ratings.replace(weight=np.linspace(0.5, 2, len(ratings), dtype=np.float32))
-    sides = [(params, ratings, PRIOR, user, item)]
-    sides.append((params.transpose(), ratings.transpose(), PRIOR.transpose(), item, user))
-    for params, ratings, prior, rows, others in sides:
-        found = laplace.leverage(params, kernel, ratings, rows, others, prior=prior)
+    sides = [(model, ratings, user, item), (model.transpose(), ratings.transpose(), item, user)]
+    for model, ratings, rows, others in sides:
+        params, prior = model.params, model.priors
+        found = laplace.leverage(model, ratings, rows, others)
         pairs = zip(rows, others, strict=True)
         expected = [closed_form(kernel, params, ratings, prior.user, *pair) for pair in pairs]
         np.testing.assert_allclose(found, expected, rtol=2e-3)
@@ -54,19 +55,18 @@ def test_it_is_the_closed_form_on_either_side(model, ratings):
 
 def test_a_row_without_ratings_has_its_prior_variance(ratings):
     params = jaxmf.params.init(jax.random.key(0), 31, 40, 3)
-    found = laplace.leverage(params, Linear(), ratings.replace(n_users=31), np.array([30]), np.array([2]), prior=PRIOR)
+    model = Model(params, Linear(), PRIOR)
+    found = laplace.leverage(model, ratings.replace(n_users=31), np.array([30]), np.array([2]))
     expected = 1 / 0.7 + (np.asarray(params.item.factors[2]) ** 2).sum() / 0.3
     np.testing.assert_allclose(found, [expected], rtol=1e-4)
 
 
 def test_a_part_is_a_part_of_the_whole(model, ratings, monkeypatch):
-    kernel, params = model
-    whole = laplace.leverage(params, kernel, ratings, ratings.user, ratings.item)
+    whole = laplace.leverage(model, ratings, ratings.user, ratings.item)
     monkeypatch.setattr(laplace, "PAIRS", 64)
-    np.testing.assert_allclose(laplace.leverage(params, kernel, ratings, ratings.user, ratings.item), whole, rtol=1e-4)
+    np.testing.assert_allclose(laplace.leverage(model, ratings, ratings.user, ratings.item), whole, rtol=1e-4)
 
 
 def test_no_pairs_have_no_leverage(model, ratings):
-    kernel, params = model
     none = np.zeros(0, np.int32)
-    assert laplace.leverage(params, kernel, ratings, none, none).shape == (0,)
+    assert laplace.leverage(model, ratings, none, none).shape == (0,)

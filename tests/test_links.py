@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmf import als, features, fold_in, links, metrics, params, sgd, splits
+from jaxmf import als, features, fold_in, links, metrics, sgd, splits
 from jaxmf.data.features import Features, Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel, Linear, Logistic
@@ -65,34 +65,30 @@ def test_cold_items_are_known_by_their_features(taste: tuple[Ratings, np.ndarray
     known, hidden = ratings.take(~cold), ratings.take(cold)
 
     def error(sides: Sides) -> float:
-        model = trainer.fit(
-            KEY, known, kernel=Linear(), rank=3, prior=Prior(1.0, 0.5), features=sides, epochs=40
-        ).params
-        return metrics.rmse(params.predict(model, Linear(), hidden.user, hidden.item), hidden.rating)
+        fit = trainer.fit(KEY, known, kernel=Linear(), rank=3, prior=Prior(1.0, 0.5), features=sides, epochs=40)
+        return metrics.rmse(fit.model.predict(hidden.user, hidden.item), hidden.rating)
 
     assert error(Sides(item=one_hot(genre))) < 0.75 * error(Sides())
 
 
 def test_fold_in_under_a_mean_is_the_half_step_of_training(ratings: Ratings):
     kernel, both = Linear(), features.implicit_sides(ratings)
-    fit = als.fit(KEY, ratings, kernel=kernel, rank=3, prior=PRIORS, features=both, epochs=3)
-    data = als.histories(ratings, both)
-    mean = links.row_means(data.features.user, fit.links.user)
-    state = als.State(fit.params, fit.links)
+    model = als.fit(KEY, ratings, kernel=kernel, rank=3, prior=PRIORS, features=both, epochs=3).model
+    data, state = als.histories(ratings, both), als.State(model.params, model.links)
     half = als.step(state, data, kernel=kernel, prior=PRIORS, cg_steps=30)[0].params.user
-    folded = fold_in.fold_in_users(fit.params, kernel, ratings, prior=PRIORS, means=mean).user
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), folded, half)
+    for given in (None, both.user):  # read off the ratings, or given
+        folded = fold_in.fold_in_users(model, ratings, features=given).params.user
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), folded, half)
 
 
 def test_new_user_without_ratings_is_what_features_say(ratings: Ratings):
     both = features.implicit_sides(ratings)
-    fit = als.fit(KEY, ratings, kernel=Linear(), rank=3, prior=PRIORS, features=both, epochs=3)
+    model = als.fit(KEY, ratings, kernel=Linear(), rank=3, prior=PRIORS, features=both, epochs=3).model
     none = ratings.take(np.zeros(0, int))
     one = np.ones(1, np.float32)
     watched = features.sparse(np.array([0]), np.array([4]), one, ratings.n_users, ratings.n_items)
-    mean = links.row_means(watched, fit.links.user)
-    folded = fold_in.fold_in_users(fit.params, Linear(), none, users=np.array([0]), prior=PRIORS, means=mean)
-    np.testing.assert_allclose(folded.user[0].factors, fit.links.user[4].factors, atol=1e-5)
+    folded = fold_in.fold_in_users(model, none, users=np.array([0]), features=watched)
+    np.testing.assert_allclose(folded.params.user[0].factors, model.links.user[4].factors, atol=1e-5)
 
 
 @pytest.mark.optax
@@ -104,7 +100,7 @@ def test_early_stopping_returns_the_best_epochs_links(ratings: Ratings):
     stopped = als.fit(KEY, train, **settings, epochs=40, watch=Watch(validation=hidden, patience=2))
     best = int(stopped.history["rmse"].argmin()) + 1
     again = als.fit(KEY, train, **settings, epochs=best)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), stopped.links, again.links)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), stopped.model.links, again.model.links)
 
 
 @pytest.mark.parametrize("trainer", [als, sgd])
@@ -114,7 +110,36 @@ def test_features_of_other_rows_are_refused(ratings: Ratings, trainer):
         trainer.fit(KEY, ratings, kernel=Linear(), rank=2, features=Sides(item=few))
 
 
-def test_means_of_too_few_rows_are_refused(ratings: Ratings):
-    model = als.fit(KEY, ratings, kernel=Linear(), rank=2, epochs=1).params
-    with pytest.raises(ValueError, match="means of 2 rows for ratings of 30: give a row each"):
-        fold_in.fold_in_users(model, Linear(), ratings, means=Table(jnp.zeros(2), jnp.zeros((2, 2))))
+@pytest.fixture(scope="module")
+def genres(taste: tuple[Ratings, np.ndarray]):
+    """A model whose items' features no rating tells."""
+    ratings, genre = taste
+    return als.fit(KEY, ratings, kernel=Linear(), rank=3, features=Sides(item=one_hot(genre)), epochs=3).model
+
+
+def test_a_fold_in_never_leaves_features_out(taste: tuple[Ratings, np.ndarray], genres):
+    ratings, genre = taste
+    mine = ratings.take(ratings.item == 4)
+    with pytest.raises(ValueError, match="trained with 3 features of a row and the fold-in is given 0: pass the same"):
+        fold_in.fold_in_items(genres, mine)
+    with pytest.raises(ValueError, match="trained with 0 features of a row and the fold-in is given 3"):
+        fold_in.fold_in_users(genres, ratings, features=one_hot(genre))
+    with pytest.raises(ValueError, match="the features have 2 rows, the ratings 300: give a row each"):
+        fold_in.fold_in_items(genres, mine, features=one_hot(genre[:2]))
+    folded = fold_in.fold_in_items(genres, mine, features=one_hot(genre))
+    alone = fold_in.fold_in_user(genres.transpose(), mine.user, mine.rating, features=one_hot(genre[4:5]))
+    np.testing.assert_allclose(folded.params.item[4].factors, alone.params.user[0].factors, atol=1e-4)
+
+
+def test_a_new_users_feedback_is_that_of_items_it_rated(ratings: Ratings):
+    """One user alone, the batch, and features given: the same row; new rows' links are 0."""
+    both = features.implicit_sides(ratings)
+    model = als.fit(KEY, ratings, kernel=Linear(), rank=3, prior=PRIORS, features=both, epochs=3).model
+    assert model.implicit == (True, True)
+    mine = ratings.take(ratings.user == 4)
+    new = mine.replace(user=np.full(len(mine), 31, np.int32), n_users=32)
+    batch = fold_in.fold_in_users(model, new)
+    alone = fold_in.fold_in_user(model, mine.item, mine.rating)
+    np.testing.assert_allclose(batch.params.user[31].factors, alone.params.user[0].factors, atol=1e-4)
+    assert (len(batch.links.item), len(alone.links.item)) == (32, 1)
+    assert not np.asarray(batch.links.item.factors[30:]).any()

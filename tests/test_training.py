@@ -10,7 +10,7 @@ import pytest
 from reference import KERNELS, flat
 
 from jaxmf.data import datasets, histories, splits
-from jaxmf.model import objective, params, rows
+from jaxmf.model import objective, params, problem, rows
 from jaxmf.model.kernels import Linear, Logistic
 from jaxmf.model.priors import DEFAULT, Prior, Priors
 from jaxmf.training import als, loop, notebook, sgd
@@ -93,7 +93,8 @@ def test_no_block_of_a_sweep_raises_the_objective(kernel, ratings):
     @jax.jit
     def solve(table, block):
         stack = jax.tree.map(lambda x: x[None], block)
-        table = als.solve_blocks(kernel, model.offset, table, (stack,), mean, precision, steps=1, cg_steps=2)
+        whole = problem.Problem(kernel, model.offset, table, block, mean, precision)
+        table = als.solve_blocks(whole, (stack,), steps=1, cg_steps=2)
         user, item = table.cut(n_users)
         return table, objective.loss(model.replace(user=user, item=item), kernel, data.ratings, DEFAULT, data.n)
 
@@ -110,7 +111,7 @@ def test_no_block_of_a_sweep_raises_the_objective(kernel, ratings):
 def test_als_finds_the_stationary_point(ratings):
     result = als.fit(KEY, ratings, kernel=Linear(), rank=3, epochs=300, cg_steps=8)
     n = objective.weights(ratings)
-    gradient = jax.grad(lambda model: objective.loss(model, Linear(), ratings, DEFAULT, n))(result.params)
+    gradient = jax.grad(lambda model: objective.loss(model, Linear(), ratings, DEFAULT, n))(result.model.params)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves((gradient.user, gradient.item))) < 0.05
 
 
@@ -150,14 +151,14 @@ def test_validation_early_stopping_and_callback(ratings):
     assert len(rmse) < 200
     assert np.argmin(rmse) == len(rmse) - 3
     assert [epoch for epoch, *_ in seen] == list(range(1, len(rmse) + 1))
-    again = objective.rmse(result.params, KERNEL, watch.validation, 0.5, 5.0)
+    again = objective.rmse(result.model.params, KERNEL, watch.validation, 0.5, 5.0)
     assert float(again) == pytest.approx(rmse.min(), abs=1e-5)
 
 
 def test_watching_does_not_change_the_result(ratings):
     plain = als.fit(KEY, ratings, kernel=KERNEL, rank=4, epochs=4)
     watched = als.fit(KEY, ratings, kernel=KERNEL, rank=4, epochs=4, watch=Watch(progress=True, validation=ratings))
-    np.testing.assert_allclose(flat(watched.params.user), flat(plain.params.user), atol=1e-5)
+    np.testing.assert_allclose(flat(watched.model.params.user), flat(plain.model.params.user), atol=1e-5)
     assert set(watched.history) == {"loss", "rmse"}
 
 
@@ -220,7 +221,7 @@ def test_weights_count_as_repeated_ratings(ratings):
     double = ratings.replace(weight=2 * ratings.weight)
     twice = jax.tree.map(lambda x: np.concatenate([x, x]), ratings)
     one, two = (als.fit(KEY, data, kernel=KERNEL, rank=3, epochs=5) for data in (double, twice))
-    np.testing.assert_allclose(flat(one.params.user), flat(two.params.user), rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(flat(one.model.params.user), flat(two.model.params.user), rtol=2e-3, atol=2e-4)
 
 
 def test_row_weights_are_the_objectives(ratings):

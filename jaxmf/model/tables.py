@@ -5,8 +5,9 @@ from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxmf.data.ratings import AnyArray
 
@@ -73,6 +74,12 @@ class Table(struct.PyTreeNode):
     def rank(self) -> int:
         """Number of factors, `k`."""
         return self.factors.shape[-1]
+
+
+def unwritten(table: Table) -> Bool[np.ndarray, " rows"]:
+    """Which rows are reserved (`jaxmf.update.reserve`) and nobody has written: NaN, in any draw."""
+    nan = np.isnan(np.asarray(table.bias))
+    return nan.any(tuple(range(nan.ndim - 1)))
 
 
 def resized(table: Table, rows: int, *, value: float = 0.0) -> Table:

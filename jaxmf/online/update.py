@@ -24,7 +24,7 @@ from jaxmf.model.model import Model
 from jaxmf.model.params import check_rows
 from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Prior, check
-from jaxmf.model.tables import Table, resized
+from jaxmf.model.tables import Table, resized, unwritten
 from jaxmf.online.draws import draw_block
 
 STEPS = 8
@@ -145,9 +145,9 @@ def check_fold_in(model: Model | Posterior, ratings: Ratings) -> None:
     check_given(model, np.asarray(ratings.rating))
     item = np.asarray(ratings.item)
     check_rows(item, model.params.item, "item")
-    unwritten = np.isnan(np.asarray(model.params.item.bias))[..., item].reshape(-1, len(item)).any(0)
-    if unwritten.any():
-        raise ValueError(f"item row {item[unwritten.argmax()]} is reserved and not written: fold the item in first")
+    missing = unwritten(model.params.item)[item]
+    if missing.any():
+        raise ValueError(f"item row {item[missing.argmax()]} is reserved and not written: fold the item in first")
 
 
 def check_given(model: Model | Posterior, rating: np.ndarray) -> None:

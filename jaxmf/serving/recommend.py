@@ -17,7 +17,7 @@ from jaxmf.model.kernels import Kernel, Linear, Logistic, Polynomial
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params, check_rows, predict
 from jaxmf.model.posterior import Posterior, moments
-from jaxmf.model.tables import Table
+from jaxmf.model.tables import Table, unwritten
 from jaxmf.serving import top
 from jaxmf.serving.top import TopN
 
@@ -183,9 +183,9 @@ def checked_rows(rows: ArrayLike, table: Table, side: str, *, written: bool = Tr
     rows = rows.astype(np.int64)  # whatever width was given; NumPy takes an empty list for floats
     check_rows(rows, table, side)
     rows = rows.astype(np.int32)
-    unwritten = np.isnan(np.asarray(table.bias)[..., rows]).reshape(-1, len(rows)).any(0)
-    if written and unwritten.any():
-        raise ValueError(f"{side} row {rows[unwritten.argmax()]} is reserved and not written: fold the {side} in first")
+    missing = unwritten(table)[rows]
+    if written and missing.any():
+        raise ValueError(f"{side} row {rows[missing.argmax()]} is reserved and not written: fold the {side} in first")
     return rows
 
 
@@ -195,7 +195,7 @@ def _checked(
     """User rows, and the rows of the items to choose from, ascending."""
     check_whole("n", n, least=1, meaning="the length of each list")
     users = checked_rows(users, params.user, "user")
-    kept = ~np.isnan(np.asarray(params.item.bias)).reshape(-1, len(params.item)).any(0)
+    kept = ~unwritten(params.item)
     for named, wanted in ((candidates, True), (exclude, False)):
         if named is not None:
             rows = checked_rows(named, params.item, "item", written=False)

@@ -60,7 +60,7 @@ def test_a_point_estimate_comes_back(tmp_path, kernel):
     rec.save(tmp_path / "model")
     back = Recommender.load(tmp_path / "model")
     assert_same(back, rec)
-    assert (back.model.kernel, back.model.prior) == (rec.model.kernel, rec.model.prior)
+    assert (back.model.kernel, back.model.priors) == (rec.model.kernel, rec.model.priors)
     new = FRAME[:2].assign(who=9)
     np.testing.assert_array_equal(back.fold_in(new).predict(new), rec.fold_in(new).predict(new))
 
@@ -391,7 +391,7 @@ def stop_after(epoch):
 SETTINGS = {
     "als": {"kernel": KERNELS[1], "rank": 3, "epochs": 6},
     "sgd": {"kernel": KERNELS[1], "rank": 3, "epochs": 6, "batch_size": 100},
-    "gibbs": {"rank": 3, "sweeps": 6, "burn": 2, "keep": 2, "chains": 2},
+    "gibbs": {"rank": 3, "sweeps": 6, "burn": 2, "keep": 2},
     "notebook": {"rank": 3, "epochs": 6},
 }
 
@@ -406,7 +406,7 @@ def test_a_run_that_was_stopped_ends_where_a_whole_one_does(ratings, tmp_path, m
     rest = train(KEY, ratings, watch=jaxmf.Watch(keeper=keeper), **SETTINGS[method])
     assert len(rest.history["loss"]) == 2
     np.testing.assert_allclose(rest.history["loss"], whole.history["loss"][4:], rtol=1e-5)
-    results = (fitted.posterior if method == "gibbs" else fitted.params for fitted in (rest, whole))
+    results = (fitted.posterior if method == "gibbs" else fitted.model for fitted in (rest, whole))
     for one, other in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     again = train(KEY, ratings, watch=jaxmf.Watch(keeper=keeper), **SETTINGS[method])

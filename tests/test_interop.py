@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import jaxmf
 from jaxmf.baselines import interop
 
 RNG = np.random.default_rng(0)
@@ -13,9 +12,9 @@ USER_BIAS, ITEM_BIAS = RNG.normal(size=5), RNG.normal(size=7)
 PLUS = USER_BIAS[:, None] + ITEM_BIAS
 
 
-def check(params, expected) -> None:
+def check(model, expected) -> None:
     user, item = np.divmod(np.arange(expected.size), expected.shape[1])
-    found = jaxmf.params.predict(params, jaxmf.kernels.Linear(), user, item)
+    found = model.predict(user, item)
     np.testing.assert_allclose(found.reshape(expected.shape), expected, atol=1e-5)
 
 
@@ -25,9 +24,9 @@ def test_implicit():
 
 def test_implicit_with_the_items_bias_last():
     users = np.column_stack([USERS, np.ones(5)])
-    params = interop.from_implicit(users, np.column_stack([ITEMS, ITEM_BIAS]), item_bias_last=True)
-    check(params, USERS @ ITEMS.T + ITEM_BIAS)
-    assert params.item.rank == 4
+    model = interop.from_implicit(users, np.column_stack([ITEMS, ITEM_BIAS]), item_bias_last=True)
+    check(model, USERS @ ITEMS.T + ITEM_BIAS)
+    assert model.params.item.rank == 4
     with pytest.raises(ValueError, match="last column is not 1 throughout"):
         interop.from_implicit(USERS, ITEMS, item_bias_last=True)
 
@@ -130,8 +129,8 @@ def test_a_fitted_model_of_lenskit(frame, kind):
     biases = (
         {} if bias is None else {name: getattr(bias, name) for name in ("global_bias", "user_biases", "item_biases")}
     )
-    params = interop.from_lenskit(scorer.user_embeddings, scorer.item_embeddings, **biases)
-    check(params, np.stack([scorer(user, items).scores() for user in ratings.users.ids()]))
+    model = interop.from_lenskit(scorer.user_embeddings, scorer.item_embeddings, **biases)
+    check(model, np.stack([scorer(user, items).scores() for user in ratings.users.ids()]))
 
 
 @libraries

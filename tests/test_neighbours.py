@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from reference import KERNELS
-from test_recommend import ITEMS, USERS, every_rating, model
+from test_recommend import ITEMS, USERS, every_rating, model, params_of
 
 from jaxmf.data import datasets
 from jaxmf.model.kernels import RBF, Linear
+from jaxmf.model.model import Model
+from jaxmf.model.posterior import Draw, Posterior
 from jaxmf.model.tables import Table
 from jaxmf.online import update
 from jaxmf.serving import neighbours, recommend
@@ -27,19 +29,19 @@ def similarity(kernel, factors):
 
 @pytest.mark.parametrize("kernel", [KERNELS[0], KERNELS[3]], ids=str)
 def test_similar_rows_are_the_nearest_of_all(kernel):
-    params, rows = model(), np.array([3, 17, 3])
-    for find, table in ((neighbours.similar_items, params.item), (neighbours.similar_users, params.user)):
+    ours, rows = model(kernel), np.array([3, 17, 3])
+    sides = (neighbours.similar_items, ours.params.item), (neighbours.similar_users, ours.params.user)
+    for find, table in sides:
         near = similarity(kernel, table.factors)
         np.fill_diagonal(near, -np.inf)
-        found = find(params, kernel, rows, n=5)
+        found = find(ours, rows, n=5)
         np.testing.assert_allclose(found.score, np.sort(near[rows], 1)[:, ::-1][:, :5], rtol=1e-4)
         np.testing.assert_allclose(near[rows[:, None], found.item], found.score, rtol=1e-4)
 
 
 def test_similar_items_among_candidates_and_without_factors():
-    params = model()
-    params = params.replace(item=update.resized(params.item, ITEMS + 1))
-    found = neighbours.similar_items(params, Linear(), np.array([ITEMS, 4]), n=3, candidates=[4, 8, ITEMS])
+    ours = model().grown(USERS, ITEMS + 1)
+    found = neighbours.similar_items(ours, np.array([ITEMS, 4]), n=3, candidates=[4, 8, ITEMS])
     assert found.item[1, 2] == ITEMS + 1
     assert set(found.item[0, :2]) == {4, 8}
     np.testing.assert_allclose(found.score[0, :2], 0, atol=1e-6)
@@ -57,33 +59,39 @@ def test_similar_items_among_candidates_and_without_factors():
 )
 def test_what_is_refused_is_named_by_its_side(find, settings, words):
     with pytest.raises(ValueError, match=words):
-        find(model(), Linear(), **settings)
+        find(model(), **settings)
+
+
+def reserved(kernel):
+    """A model with room for one more item and more."""
+    params = params_of()
+    return Model(params.replace(item=update.reserve(params.item, ITEMS + 1)), kernel)
 
 
 def test_a_row_that_nobody_has_written_has_no_neighbours():
-    params = model()
-    params = params.replace(item=update.reserve(params.item, ITEMS + 1))
+    ours = reserved(Linear())
     with pytest.raises(ValueError, match=f"item row {ITEMS} is reserved and not written: fold the item in first"):
-        neighbours.similar_items(params, Linear(), [ITEMS])
+        neighbours.similar_items(ours, [ITEMS])
 
 
 def test_draws_have_no_one_table():
-    draws = jax.tree.map(lambda x: jnp.stack([x, x]), model())
+    params = jax.tree.map(lambda x: jnp.stack([x, x]), params_of())
+    draws = Posterior(Draw(params, None, None, jnp.ones(2)), Linear(), jax.random.key(0))
     for call in (
-        lambda: neighbours.similar_items(draws, Linear(), [1]),
-        lambda: neighbours.similar_users(draws, Linear(), [1]),
-        lambda: neighbours.index_vectors(draws, Linear()),
+        lambda: neighbours.similar_items(draws, [1]),
+        lambda: neighbours.similar_users(draws, [1]),
+        lambda: neighbours.index_vectors(draws),
     ):
-        with pytest.raises(ValueError, match=r"2 draws and not one table.*jaxmf.posterior.pick\(key, draws\)"):
+        with pytest.raises(ValueError, match=r"2 draws of.*not one table.*jaxmf.posterior.pick\(key, posterior\)"):
             call()
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_vectors_rank_as_the_model_does(kernel):
-    params = model()
-    vectors = neighbours.index_vectors(params, kernel)
+    ours = model(kernel)
+    vectors = neighbours.index_vectors(ours)
     product = np.asarray(vectors.user @ vectors.item.T)
-    expected = np.argsort(-every_rating(params, kernel), 1)[:, :10]
+    expected = np.argsort(-every_rating(ours), 1)[:, :10]
     wanted = 100 if isinstance(kernel, RBF) else 10
     found = np.argsort(-product, 1)[:, :wanted]
     share = np.mean([np.isin(expected[user], found[user]).mean() for user in range(USERS)])
@@ -92,9 +100,7 @@ def test_vectors_rank_as_the_model_does(kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 def test_distances_rank_as_inner_products_do(kernel):
-    params = model()
-    params = params.replace(item=update.reserve(params.item, ITEMS + 1))
-    vectors = neighbours.index_vectors(params, kernel)
+    vectors = neighbours.index_vectors(reserved(kernel))
     user, item = (np.asarray(side, np.float64) for side in neighbours.by_distance(vectors))
     square = ((user[:, None] - item[None]) ** 2).sum(2)
     assert np.isnan(square[:, ITEMS:]).all()  # reserved and not written
@@ -124,12 +130,12 @@ class Own(NamedTuple):
 
 
 def test_a_kernel_of_ones_own_has_recommendations_and_no_vectors():
-    params = model()
+    ours, params = model(Own()), params_of()
     with pytest.raises(ValueError, match="no vectors for"):
-        neighbours.index_vectors(params, Own())
+        neighbours.index_vectors(ours)
     w, h = (np.asarray(side.factors, np.float64) for side in (params.user, params.item))
     expected = np.sort(float(params.offset) - np.abs(w[:, None] - h[None]).sum(2), 1)[:, ::-1][:, :5]
-    found = recommend.top_n(params, Own(), np.arange(USERS), n=5)
+    found = recommend.top_n(ours, np.arange(USERS), n=5)
     np.testing.assert_allclose(found.score, expected, rtol=1e-5)
 
 
@@ -138,15 +144,15 @@ def test_recall_of_an_index(shared, kernel, metric):
     """The graph index of usearch over a model of MovieLens 100K: 30 candidates a user hold the best 10."""
     index = pytest.importorskip("usearch.index")
     ratings = datasets.movielens_100k(shared / "data" / "ml-100k").ratings
-    params = als.fit(jax.random.key(0), ratings, kernel=kernel, rank=10, epochs=5).params
+    ours = als.fit(jax.random.key(0), ratings, kernel=kernel, rank=10, epochs=5).model
     users = np.arange(ratings.n_users)
-    exact = recommend.top_n(params, kernel, users).item
-    vectors = neighbours.index_vectors(params, kernel)
+    exact = recommend.top_n(ours, users).item
+    vectors = neighbours.index_vectors(ours)
     vectors = vectors if metric == "ip" else neighbours.by_distance(vectors)
     graph = index.Index(ndim=vectors.item.shape[1], metric=metric, dtype="f32", connectivity=32, expansion_search=128)
     graph.add(np.arange(ratings.n_items), np.asarray(vectors.item), threads=1)  # else each build is another graph
     found = np.asarray(graph.search(np.asarray(vectors.user), 30).keys)
     recall = np.mean([np.isin(exact[user], found[user]).mean() for user in users])
     assert recall > 0.99
-    chosen = recommend.top_n(params, kernel, users[:1], candidates=found[0])
+    chosen = recommend.top_n(ours, users[:1], candidates=found[0])
     assert np.isin(chosen.item[0], exact[0]).mean() >= 0.8

@@ -71,7 +71,7 @@ def test_movielens_100k(shared):
     ratings, split = datasets.movielens_100k(folder).ratings, datasets.movielens_100k_folds(folder)["u1"]
     train, test = ratings.take(split.train), ratings.take(split.test)
     fit = als.fit(jax.random.key(0), train, kernel=Linear(), rank=8, epochs=5)
-    top = recommend.top_n(fit.params, Linear(), np.arange(ratings.n_users), n=20, seen=train).item
+    top = recommend.top_n(fit.model, np.arange(ratings.n_users), n=20, seen=train).item
     for n, threshold in ((10, 4.0), (20, 0.0)):
         found = ranking.ranking(top, test, threshold=threshold, n=n)
         np.testing.assert_allclose(found[1:], oracle(top, test, threshold, n), atol=1e-6)

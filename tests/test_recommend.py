@@ -8,8 +8,9 @@ from reference import KERNELS, random_ratings, rating
 
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Linear, Logistic, Polynomial
-from jaxmf.model.params import init, predict
-from jaxmf.model.posterior import Draw, Side, pick
+from jaxmf.model.model import Model
+from jaxmf.model.params import init
+from jaxmf.model.posterior import Draw, Population, Posterior, pick
 from jaxmf.model.tables import Table
 from jaxmf.online import asking, update
 from jaxmf.serving import recommend, top
@@ -18,19 +19,24 @@ USERS, ITEMS, RANK = 30, 400, 5
 KEY = jax.random.key(0)
 
 
-def model(key=KEY, users=USERS, items=ITEMS, offset=0.7):
+def params_of(key=KEY, users=USERS, items=ITEMS, offset=0.7):
     keys = jax.random.split(key, 3)
     params = init(keys[0], users, items, RANK, offset=offset, scale=0.5)
     biases = [0.3 * jax.random.normal(one, (n,)) for one, n in zip(keys[1:], (users, items), strict=True)]
     return params.replace(user=params.user.replace(bias=biases[0]), item=params.item.replace(bias=biases[1]))
 
 
+def model(kernel=Linear(), **sizes):
+    return Model(params_of(**sizes), kernel)
+
+
 def table(of):
     return np.asarray(of.matrix(), np.float64)
 
 
-def every_rating(params, kernel):
+def every_rating(model):
     """r̂ of every pair, in float64."""
+    params, kernel = model.params, model.kernel
     offset, others = float(params.offset), table(params.item)
     return np.stack([rating(kernel, row, others, offset) for row in table(params.user)])
 
@@ -68,64 +74,65 @@ def blocks(request, monkeypatch):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.usefixtures("blocks")
 def test_top_n_is_a_full_sort(kernel, masked, seen):
-    params = model()
-    scores = every_rating(params, kernel)
+    ours = model(kernel)
+    scores = every_rating(ours)
     if masked:
         scores[seen.user, seen.item] = -np.inf
-    found = recommend.top_n(params, kernel, np.arange(USERS), n=7, seen=seen if masked else None)
+    found = recommend.top_n(ours, np.arange(USERS), n=7, seen=seen if masked else None)
     assert_best(found, scores, 7)
     pairs = np.arange(USERS).repeat(7), found.item.ravel()
-    np.testing.assert_allclose(found.score.ravel(), predict(params, kernel, *pairs), rtol=1e-6)
+    np.testing.assert_allclose(found.score.ravel(), ours.predict(*pairs), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", [Linear(), KERNELS[-1]], ids=str)
 def test_candidates_and_exclusions(kernel, seen):
-    params, users = model(), np.array([3, 3, 0])
+    ours, users = model(kernel), np.array([3, 3, 0])
     candidates, exclude = np.array([5, 9, 399, 0, 9, 77, 12]), np.array([77, 1])
-    scores = every_rating(params, kernel)[users]
+    scores = every_rating(ours)[users]
     hidden = ~np.isin(np.arange(ITEMS), candidates) | np.isin(np.arange(ITEMS), exclude)
     scores[:, hidden] = -np.inf
     for row, user in enumerate(users):
         scores[row, seen.item[seen.user == user]] = -np.inf
-    found = recommend.top_n(params, kernel, users, n=10, seen=seen, candidates=candidates, exclude=exclude)
+    found = recommend.top_n(ours, users, n=10, seen=seen, candidates=candidates, exclude=exclude)
     assert found.item.shape == (3, 10)
     assert_best(found, scores, 10)
     assert (found.item[:, 5:] == ITEMS).all()
 
 
 def test_a_user_who_has_seen_all_and_a_catalogue_without_candidates():
-    params, all_of_them = model(), np.arange(ITEMS)
+    ours, all_of_them = model(), np.arange(ITEMS)
     one = np.ones(ITEMS, np.float32)
     seen = Ratings(np.full(ITEMS, 2), all_of_them, one, one, USERS, ITEMS)
-    found = recommend.top_n(params, Linear(), np.array([2, 1]), n=3, seen=seen)
+    found = recommend.top_n(ours, np.array([2, 1]), n=3, seen=seen)
     assert (found.item[0] == ITEMS).all()
     assert np.isneginf(found.score[0]).all()
     assert (found.item[1] < ITEMS).all()
-    nothing = recommend.top_n(params, Linear(), np.array([2, 1]), n=3, exclude=all_of_them)
+    nothing = recommend.top_n(ours, np.array([2, 1]), n=3, exclude=all_of_them)
     assert (nothing.item == ITEMS).all()
-    assert recommend.top_n(params, Linear(), np.zeros(0, int)).item.shape == (0, 10)
-    assert recommend.top_n(params, Linear(), []).item.shape == (0, 10)
+    assert recommend.top_n(ours, np.zeros(0, int)).item.shape == (0, 10)
+    assert recommend.top_n(ours, []).item.shape == (0, 10)
 
 
 def test_padding_is_inert_and_the_order_of_what_was_seen_irrelevant(seen):
-    params, users = model(), np.arange(USERS)
-    expected = recommend.top_n(params, Logistic(0.5, 5.0), users, seen=seen)
+    ours, users = model(Logistic(0.5, 5.0)), np.arange(USERS)
+    expected = recommend.top_n(ours, users, seen=seen)
     shuffled = seen.take(np.random.default_rng(0).permutation(len(seen)))
     more = jax.tree.map(lambda x: np.concatenate([x, x[:0].dtype.type(0)[None].repeat(50)]), shuffled)
-    found = recommend.top_n(params, Logistic(0.5, 5.0), users, seen=more)
+    found = recommend.top_n(ours, users, seen=more)
     np.testing.assert_array_equal(found.item, expected.item)
-    one = recommend.top_n(params, Logistic(0.5, 5.0), users[4:5], seen=seen)
+    one = recommend.top_n(ours, users[4:5], seen=seen)
     np.testing.assert_array_equal(one.item[0], expected.item[4])
 
 
 def test_rows_that_nobody_has_written_are_not_recommended():
-    params = model()
+    params = params_of()
     params = params.replace(item=update.reserve(params.item, 500), user=update.reserve(params.user, 50))
     for kernel in KERNELS:
-        assert_best(recommend.top_n(params, kernel, np.arange(USERS)), every_rating(model(), kernel), 0)
-        assert recommend.top_n(params, kernel, np.arange(USERS)).item.max() < ITEMS
+        ours = Model(params, kernel)
+        assert_best(recommend.top_n(ours, np.arange(USERS)), every_rating(model(kernel)), 0)
+        assert recommend.top_n(ours, np.arange(USERS)).item.max() < ITEMS
     with pytest.raises(ValueError, match="user row 40 is reserved"):
-        recommend.top_n(params, Linear(), np.array([1, 40]))
+        recommend.top_n(ours, np.array([1, 40]))
 
 
 @pytest.mark.parametrize("n", [1, 3, 50])
@@ -138,45 +145,47 @@ def test_top_k_is_that_of_jax(n):
 
 
 def test_the_program_is_traced_once():
-    params = model(users=700)
+    ours = model(users=700)
     seen = random_ratings(np.random.default_rng(1), n_users=700, n_items=ITEMS, n=17_000)
     users = np.arange(700)
-    recommend.top_n(params, Linear(), users[:512], seen=seen)
+    recommend.top_n(ours, users[:512], seen=seen)
     before = top.best._cache_size()
-    recommend.top_n(params, Linear(), users[100:612], seen=seen)
+    recommend.top_n(ours, users[100:612], seen=seen)
     assert top.best._cache_size() == before
 
 
 @pytest.fixture
 def posterior():
-    draws = [model(key) for key in jax.random.split(KEY, 6)]
+    draws = [params_of(key) for key in jax.random.split(KEY, 6)]
     params = jax.tree.map(lambda *x: jnp.stack(x), *draws)
-    one = Table(jnp.ones(6), jnp.ones((6, RANK)))
-    side = Side(one, one, one, jnp.ones(6))
-    return Draw(params, side, side, jnp.ones(6))
+    one, none = Table(jnp.ones(6), jnp.ones((6, RANK))), Table(jnp.ones((6, 0)), jnp.ones((6, 0, RANK)))
+    side = Population(one, one, none, jnp.ones(6))
+    return Posterior(Draw(params, side, side, jnp.ones(6)), Linear(), KEY)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=str)
 @pytest.mark.parametrize("width", [0.0, 1.5])
 @pytest.mark.usefixtures("blocks")
 def test_top_n_of_draws(posterior, kernel, width, seen):
-    each = np.stack([every_rating(jax.tree.map(lambda x, at=at: x[at], posterior.params), kernel) for at in range(6)])
+    posterior = posterior.replace(kernel=kernel)
+    draws = [Model(jax.tree.map(lambda x, at=at: x[at], posterior.params), kernel) for at in range(6)]
+    each = np.stack([every_rating(draw) for draw in draws])
     scores = each.mean(0) + width * each.std(0)
-    bound = asking.upper_bound(posterior, kernel, 3, np.arange(ITEMS), width=width)
+    bound = asking.upper_bound(posterior, 3, np.arange(ITEMS), width=width)
     np.testing.assert_allclose(scores[3], bound, rtol=1e-4, atol=1e-4)
     scores[seen.user, seen.item] = -np.inf
-    found = recommend.top_n_of_draws(posterior, kernel, np.arange(USERS), n=6, width=width, seen=seen)
+    found = recommend.top_n(posterior, np.arange(USERS), n=6, width=width, seen=seen)
     assert_best(found, scores, 6)
 
 
-def test_draws_are_no_one_model(posterior):
-    with pytest.raises(ValueError, match=r"6 draws and not one table of factors a side.*top_n_of_draws"):
-        recommend.top_n(posterior.params, Linear(), [0])
+def test_a_point_model_has_no_spread_to_add():
+    with pytest.raises(ValueError, match=r"width=1.0: a point model has no standard deviations"):
+        recommend.top_n(model(), [0], width=1.0)
 
 
 def test_thompson_is_the_best_of_one_draw(posterior):
-    found = recommend.top_n(pick(KEY, posterior), Linear(), np.array([3]), n=1)
-    scores = asking.thompson(KEY, posterior, Linear(), 3, np.arange(ITEMS))
+    found = recommend.top_n(pick(KEY, posterior), np.array([3]), n=1)
+    scores = asking.thompson(KEY, posterior, 3, np.arange(ITEMS))
     assert found.item[0, 0] == int(jnp.argmax(scores))
 
 
@@ -198,8 +207,8 @@ def test_thompson_is_the_best_of_one_draw(posterior):
 def test_what_is_refused(change, message):
     settings = {"users": np.array([0])} | change
     with pytest.raises(ValueError, match=message):
-        recommend.top_n(model(), Linear(), **settings)
+        recommend.top_n(model(), **settings)
     one = np.ones(1, np.float32)
     far = Ratings(np.array([0]), np.array([500]), one, one, USERS, 501)
     with pytest.raises(ValueError, match="item row 500 is outside"):
-        recommend.top_n(model(), Linear(), np.array([0]), seen=far)
+        recommend.top_n(model(), np.array([0]), seen=far)

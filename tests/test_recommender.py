@@ -78,21 +78,20 @@ def test_every_method_and_kernel(frame, method, kernel):
 
 
 def test_predictions_are_the_models_clipped(als, ratings, frame):
-    kernel = als.model.kernel
-    expected = jaxmf.params.predict(als.model.params, kernel, ratings.user, als.items.encode(frame["movieId"]))
+    expected = als.model.predict(ratings.user, als.items.encode(frame["movieId"]))
     np.testing.assert_allclose(als.predict(frame), np.clip(expected, 0.5, 5.0), rtol=1e-6)
 
 
 def test_the_default_kernel_and_fit_are_the_trainers(als, frame):
     data = jaxmf.ratings.from_frame(frame, **NAMES)
     fitted = jaxmf.als.fit(jax.random.key(0), data.ratings, kernel=Logistic(0.5, 5.0), rank=3)
-    np.testing.assert_array_equal(als.model.params.user.factors, fitted.params.user.factors)
+    np.testing.assert_array_equal(als.model.params.user.factors, fitted.model.params.user.factors)
 
 
 def test_unknown_ids_fall_back_are_nan_or_an_error(rec, frame):
     pairs = pd.DataFrame({"userId": [0, -5, -5], "movieId": ["?", "m1", "?"]})
     params, kernel = rec.model.params, rec.model.kernel
-    if isinstance(rec.model, jaxmf.serving.models.Point):
+    if isinstance(rec.model, jaxmf.Model):
         logits = [params.user.bias[0], params.item.bias[rec.items.encode(["m1"])[0]], 0.0]
         zero = jaxmf.tables.Table(np.float32(0), np.zeros(3, np.float32))
         expected = [kernel(zero.replace(bias=np.float32(logit)), zero, params.offset) for logit in logits]
@@ -119,7 +118,7 @@ def test_fold_in_of_new_users_is_the_pure_functions(als):
     some = NEW[:1]
     new = als.fold_in(some)
     item = als.items.encode(some["movieId"])
-    row = jaxmf.fold_in.fold_in_user(als.model.params, als.model.kernel, item, some["rating"].to_numpy())
+    row = jaxmf.fold_in.fold_in_user(als.model, item, some["rating"].to_numpy()).params.user
     np.testing.assert_allclose(new.model.params.user.factors[-1], row.factors[0], rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(new.model.params.item.factors, als.model.params.item.factors)
 
@@ -130,7 +129,7 @@ def test_the_last_rating_of_a_pair_wins(als, frame):
     assert len(again.ratings) == len(als.ratings)
     data = jaxmf.ratings.from_frame(pd.concat([frame.iloc[1:], first]), **NAMES, users=als.users, items=als.items)
     user = als.users.encode(first["userId"])
-    solved = jaxmf.fold_in.fold_in_users(als.model.params, als.model.kernel, data.ratings, users=user)
+    solved = jaxmf.fold_in.fold_in_users(als.model, data.ratings, users=user).params
     np.testing.assert_allclose(again.model.params.user.bias[user], solved.user.bias[user], atol=1e-5)
 
 
@@ -152,9 +151,8 @@ def test_a_posteriors_rows_are_those_of_the_pure_functions(rec, frame):
     every = pd.DataFrame({"userId": 900, "movieId": rec.items.index})
     found = rec.fold_in(known.assign(userId=900)).predict(every)
     ratings = rec.ratings.take(rec.ratings.user == 7)
-    features = jaxmf.features.implicit(ratings) if len(rec.model.draws.user.link.bias[0]) else None
-    pure = jaxmf.posterior.fold_in_users(KEY, rec.model.draws, rec.model.kernel, ratings, features=features)
-    expected = jaxmf.posterior.predictive(pure, rec.model.kernel, np.full(40, 7), np.arange(40)).mean
+    pure = jaxmf.fold_in.fold_in_users(rec.model.replace(key=KEY), ratings)
+    expected = pure.predict(np.full(40, 7), np.arange(40))
     assert np.corrcoef(found, expected)[0, 1] > 0.9
     np.testing.assert_allclose(found, expected, atol=0.6)
 
@@ -164,19 +162,15 @@ def test_feedback_is_a_point_estimates_prior_mean(rec):
     """Touched rows of either side are solved about what their ratings, old and new, say; links of new rows are 0."""
     new = rec.fold_in(NEW, items="touched")
     model, both = new.model, jaxmf.features.implicit_sides(new.ratings)
-    kernel, prior = model.kernel, model.prior
     assert [len(link) for link in model.links] == [41, 32]
     for link, old in zip(model.links, rec.model.links, strict=True):
         np.testing.assert_array_equal(link.factors[: len(old)], old.factors)
         assert not link.factors[len(old) :].any()
         assert np.abs(old.factors).max() > 0
-    mean = [jaxmf.links.row_means(one, link) for one, link in zip(both, model.links, strict=True)]
     users, items = new.users.encode([900, 901, 3]), new.items.encode(["m1", "new"])
-    settings = {"prior": prior, "means": mean[0]}
-    solved = jaxmf.fold_in.fold_in_users(model.params, kernel, new.ratings, users=users, **settings)
+    solved = jaxmf.fold_in.fold_in_users(model, new.ratings, users=users, features=both.user).params
     np.testing.assert_allclose(model.params.user.factors[users], solved.user.factors[users], atol=2e-3)
-    settings = {"prior": prior, "means": mean[1]}
-    solved = jaxmf.fold_in.fold_in_items(model.params, kernel, new.ratings, items=items, **settings)
+    solved = jaxmf.fold_in.fold_in_items(model, new.ratings, items=items, features=both.item).params
     np.testing.assert_allclose(model.params.item.factors[items], solved.item.factors[items], atol=2e-3)
 
 
@@ -347,9 +341,7 @@ def test_neighbours_by_ids(als):
     assert found["movieId"].tolist() == ["m3"] * 4 + ["m9"] * 4
     assert found["rank"].tolist() == [1, 2, 3, 4] * 2
     rows = als.items.encode(["m3", "m9"])
-    near = jaxmf.neighbours.similar_items(
-        als.model.params, als.model.kernel, rows, n=4, exclude=als.items.encode(["m5"])
-    )
+    near = jaxmf.neighbours.similar_items(als.model, rows, n=4, exclude=als.items.encode(["m5"]))
     assert found["neighbour"].tolist() == als.items.decode(near.item.ravel()).tolist()
     np.testing.assert_array_equal(found["score"], near.score.ravel())
     users = als.similar_users(pl.Series([4]), n=40, candidates=[4, 5, 6])

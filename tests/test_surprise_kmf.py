@@ -52,8 +52,8 @@ def test_cross_validation_has_our_own_rmse(frame, data, method):
         ours = jaxmf.ratings.from_frame(rows, **known).ratings
         held = jaxmf.ratings.from_frame(pd.DataFrame(test, columns=columns), **known).ratings
         fit = {"als": jaxmf.als, "sgd": jaxmf.sgd}[method].fit
-        params = fit(jax.random.key(0), ours, kernel=Logistic(0.5, 5.0), rank=3, epochs=5).params
-        predicted = jaxmf.params.predict(params, Logistic(0.5, 5.0), held.user, held.item)
+        model = fit(jax.random.key(0), ours, kernel=Logistic(0.5, 5.0), rank=3, epochs=5).model
+        predicted = model.predict(held.user, held.item)
         assert theirs == pytest.approx(jaxmf.metrics.rmse(predicted, held.rating), abs=1e-4)
 
 
@@ -153,13 +153,13 @@ def test_gibbs_and_verbose(data, capsys):
 def test_a_surprise_model_becomes_ours(data, algorithm):
     train, test = train_test_split(data, test_size=0.2, random_state=0)
     algorithm.fit(train)
-    params, users, items = from_surprise(algorithm)
+    model, users, items = from_surprise(algorithm)
     known = [pair for pair in test if train._raw2inner_id_users.get(pair[0]) is not None]
     known = [pair for pair in known if train._raw2inner_id_items.get(pair[1]) is not None]
     user, item = users.encode([pair[0] for pair in known]), items.encode([pair[1] for pair in known])
     expected = [algorithm.predict(*pair, clip=False).est for pair in known]
-    np.testing.assert_allclose(jaxmf.params.predict(params, Linear(), user, item), expected, atol=1e-5)
-    row = jaxmf.fold_in.fold_in_user(params, Linear(), [0, 1], [4.0, 3.0])
+    np.testing.assert_allclose(model.predict(user, item), expected, atol=1e-5)
+    row = jaxmf.fold_in.fold_in_user(model, [0, 1], [4.0, 3.0]).params.user
     assert np.isfinite(row.factors).all()
 
 

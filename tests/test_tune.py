@@ -76,7 +76,7 @@ def test_sgd_fits_learning_rates(ratings, folds, features):
         )
         held = ratings.take(split.test)
         low, high = ratings.rating[split.train].min(), ratings.rating[split.train].max()
-        expected = objective.rmse(fit.params, Linear(), held, float(low), float(high))
+        expected = objective.rmse(fit.model.params, Linear(), held, float(low), float(high))
         assert found.history[number, 0, -1] == pytest.approx(float(expected), rel=1e-4)
 
 

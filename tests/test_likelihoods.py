@@ -140,8 +140,8 @@ def fitted():
     ratings = random_ratings(np.random.default_rng(3), n_users=60, n_items=50, n=1500)
     split = splits.k_fold(len(ratings))[0]
     train, test = ratings.take(split.train), ratings.take(split.test)
-    settings = {"rank": 3, "sweeps": 160, "burn": 60, "keep": 50}
-    result = gibbs.fit(jax.random.split(KEY), train, likelihood=Ordinal(LEVELS), watch=jaxmf.Watch(validation=test), **settings)
+    settings = {"rank": 3, "sweeps": 160, "burn": 60, "keep": 50, "watch": jaxmf.Watch(validation=test)}
+    result = gibbs.fit(jax.random.split(KEY), train, likelihood=Ordinal(LEVELS), **settings)
     return result, train, test
 
 

@@ -96,17 +96,17 @@ def to_numbers(values: Column, name: str) -> Float[np.ndarray, "..."]:
     """
     if isinstance(values, Real | Decimal):
         return np.asarray(values, np.float64)
-    if hasattr(values, "__array__") and not np.shape(values):
-        values = np.asarray(values)
-    else:
-        values = to_values(values, name)
+    alone = hasattr(values, "__array__") and not np.shape(values)
+    values = np.asarray(values) if alone else to_values(values, name)
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         return values.astype(np.float64)
     foreign = [
         value for value in _leaves(values) if not isinstance(value, Real | Decimal | np.bool) and not _gone(value)
     ]
     if foreign:
-        raise ValueError(f"{name} {foreign[0]!r} is no number but a {type(foreign[0]).__name__}: convert it first")
+        raise ValueError(
+            f"{name} {foreign[0]!r} is of {type(foreign[0]).__name__}, these are not numbers: convert them first"
+        )
     try:
         return _filled(values)
     except (ValueError, TypeError, OverflowError) as error:
@@ -249,8 +249,9 @@ def _times_of(values: list, name: str) -> np.ndarray:
         texts = pd.Series(values, dtype=object)
         odd = texts[~texts.str.match(DATE, na=True)]
         if not len(odd):
-            return pd.DatetimeIndex(pd.to_datetime(texts, utc=True, format="ISO8601")).tz_localize(None).to_numpy()
-        raise ValueError(
-            f"{name} {odd.iloc[0]!r} is no time: convert the column first, such as with pandas.to_datetime"
-        )
+            try:
+                return pd.DatetimeIndex(pd.to_datetime(texts, utc=True, format="ISO8601")).tz_localize(None).to_numpy()
+            except ValueError:
+                raise ValueError(f"{name} holds texts that are no ISO 8601 times: convert them first") from None
+        raise ValueError(f"{name} {odd.iloc[0]!r} is no time: convert the column, such as with pandas.to_datetime")
     return to_numbers(values, name)

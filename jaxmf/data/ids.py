@@ -105,7 +105,7 @@ class Vocabulary:
         if not (len(ids) and len(self)) or kind(ids[0]) != kind(self.index[0]):
             return rows
         dtype = self.index.dtype
-        if ids.dtype == dtype or dtype == object:
+        if ids.dtype == dtype or not pd.api.types.is_integer_dtype(dtype):
             return self.index.get_indexer(ids.astype(dtype)).astype(np.int32)
         bounds = np.iinfo(dtype)
         fits = np.asarray((ids >= bounds.min) & (ids <= bounds.max))

@@ -137,6 +137,7 @@ def from_frame(
         >>> data.ratings.user, data.ratings.item, data.users.decode([1])
         (array([0, 1], dtype=int32), array([0, 0], dtype=int32), array(['bob'], dtype=object))
     """
+    check_choice("duplicates", duplicates, Duplicates)
     return from_columns(frame, Columns(user, item, rating, weight, timestamp), duplicates=duplicates)
 
 
@@ -220,7 +221,7 @@ def _one_a_pair(data: pd.DataFrame, duplicates: Duplicates, users: Vocabulary, i
 
 
 def _means(data: pd.DataFrame, pair: list[str]) -> pd.DataFrame:
-    """Weighted means, in order of the pairs' first appearance; the plain mean, for nothing, of a pair without weight."""
+    """Weighted means, in order of the pairs' first appearance; the plain mean of a pair without weight."""
     groups = data.groupby(pair, sort=False)
     total = groups["weight"].transform("sum").to_numpy()
     counts = np.where(total > 0, data["weight"] > 0, True)

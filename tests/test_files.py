@@ -46,7 +46,7 @@ def test_what_is_certain_is_read(tmp_path, name):
         (b"user,item,rating\n", "no rows"),
         (written(header=False).encode(), r"first line is '1,10,4.5'.*names="),
         (b"user,item,rating\n1,2,3,4\n", r"sep="),
-        (b"user,item,rating\n1,2,3\n1,3,3,4\n", "more values than the 3 columns"),
+        (b"user,item,rating\n" + 60 * b"1,2,3\n" + b"1,3,3,4\n", "more values than the 3 columns"),
         (b"user item\n1 2\n", "sep="),
         (b"user,item,rating\nCaf\xe9,2,3\n", "encoding="),
         (written().encode("utf-16-le"), "encoding="),

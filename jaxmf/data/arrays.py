@@ -104,9 +104,7 @@ def to_numbers(values: Column, name: str) -> Float[np.ndarray, "..."]:
         value for value in _leaves(values) if not isinstance(value, Real | Decimal | np.bool) and not _gone(value)
     ]
     if foreign:
-        raise ValueError(
-            f"{name} {foreign[0]!r} is of {type(foreign[0]).__name__}, these are not numbers: convert them first"
-        )
+        raise ValueError(f"{name} {foreign[0]!r} is a {type(foreign[0]).__name__}, not numbers: convert it first")
     try:
         return _filled(values)
     except (ValueError, TypeError, OverflowError) as error:

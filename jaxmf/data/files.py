@@ -76,17 +76,18 @@ def read_table(file: File, ids: list[str], numbers: list[str]) -> pd.DataFrame:
 def _text(path: Path, encoding: str | None) -> str:
     data = path.read_bytes() if path.suffix not in (".gz", ".bz2", ".xz", ".zip") else _unpacked(path)
     marked = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
-    # Without a word of the encoding, letters that are not UTF-8 are kept as such, and refused where they are needed.
-    errors = "strict" if encoding or marked else "surrogateescape"
-    encoding = encoding or marked or "utf-8"
     try:
-        text = data.decode(encoding, errors)
+        text = data.decode(encoding or marked or "utf-8")
     except (UnicodeError, LookupError) as error:
-        raise ValueError(
-            f'{path} is not {encoding} ({error}): say the encoding, such as File(path, encoding="latin-1")'
-        ) from error
+        if encoding or marked:
+            raise ValueError(
+                f'{path} is not {encoding or marked} ({error}): say the encoding, such as File(path, encoding="latin-1")'
+            ) from error
+        text = data.decode(errors="replace")  # columns that are not needed may be of any encoding
     if "\0" in text:
-        raise ValueError(f'{path} is no {encoding} text: say the encoding, such as File(path, encoding="utf-16-le")')
+        raise ValueError(
+            f'{path} is no text of its encoding: say the encoding, such as File(path, encoding="utf-16-le")'
+        )
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -127,8 +128,8 @@ def _delimited(file: File, text: str, ids: list[str], numbers: list[str]) -> pd.
     wanted = {*ids, *numbers}
     if not wanted <= {*header} or len({*header}) < len(header):
         raise ValueError(
-            f"{file.path} needs the columns {sorted(wanted)}, each once, and its first line is {lines[0][:200]!r}: name its "
-            "columns with user=, item=, rating=, and where that is no header with File(path, names=[…]); or say sep="
+            f"{file.path} needs the columns {sorted(wanted)}, each once, and its first line is {lines[0][:200]!r}: name "
+            "its columns with user=, item=, rating=, and where that is no header with File(path, names=[…]); or say sep="
         )
     if len(sep) > 1:
         text, sep = text.replace(sep, "\x1f"), "\x1f"
@@ -150,7 +151,7 @@ def _delimited(file: File, text: str, ids: list[str], numbers: list[str]) -> pd.
             f"{file.path} has the header {lines[0][:200]!r} and no rows: a model needs at least one rating"
         )
     for name in ids:
-        if any(re.search("[\ud800-\udfff]", str(one)) for one in table[name].cat.categories):
+        if table[name].str.contains("\ufffd", regex=False).any():
             raise ValueError(
                 f'{file.path} is not UTF-8 in column {name!r}: say the encoding, such as File(path, encoding="latin-1")'
             )
@@ -159,23 +160,22 @@ def _delimited(file: File, text: str, ids: list[str], numbers: list[str]) -> pd.
 
 
 def _parsed(file: File, text: str, names: list[str], sep: str, ids: list[str]) -> pd.DataFrame:
-    """All columns, those of ids as categories of text, in which only what is empty is missing."""
+    """All columns, those of ids as text in which only what is empty is missing."""
     missing = {name: [""] if name in ids else ["", "NA", "NaN", "nan", "null", "NULL", "None"] for name in names}
     try:
         return pd.read_csv(
-            io.BytesIO(text.encode("utf-8", "surrogateescape")),
+            io.BytesIO(text.encode()),
             sep=sep,
             names=names,
             header=None,
             index_col=False,
-            dtype=dict.fromkeys(ids, "category"),
+            dtype=dict.fromkeys(ids, str),
             keep_default_na=False,
             na_values=missing,
             skipinitialspace=sep != "\t",
             decimal=file.decimal or ".",
             low_memory=False,
             encoding="utf-8",
-            encoding_errors="surrogateescape",
         )
     except (ValueError, TypeError) as error:
         first = text.partition("\n")[0][:200]
@@ -191,13 +191,10 @@ def _separator(file: File, lines: list[str]) -> str:
         return file.sep
     found = {}
     for sep in SEPARATORS:
-        counts = [len(_fields(line, sep)) for line in lines]
-        trailing = [
-            n - (n == counts[0] + 1 and not _fields(line, sep)[-1].strip())
-            for n, line in zip(counts, lines, strict=True)
-        ]
-        if counts[0] >= 3 and len({*trailing}) == 1:
-            found[sep] = counts[0]
+        rows = [_fields(line, sep) for line in lines]
+        n = len(rows[0])
+        if n >= 3 and all(len(row) == n or (len(row) == n + 1 and not row[-1].strip()) for row in rows):
+            found[sep] = n
     best = [sep for sep in found if found[sep] == max(found.values())]
     if len(best) == 2 and " " in best:
         best.remove(" ")
@@ -217,7 +214,7 @@ def _fields(line: str, sep: str) -> list[str]:
 
 def _ids(column: pd.Series) -> pd.Series:
     """Text, or whole numbers where each is written as a whole number is."""
-    texts = column.cat.remove_unused_categories()
+    texts = column.astype("category")
     names = [str(name) for name in texts.cat.categories]
     if names and not texts.isna().any() and all(re.fullmatch(r"0|-?[1-9]\d*", name) for name in names):
         names = [int(name) for name in names]

@@ -64,7 +64,7 @@ def hold_out(n: Count, fraction: float = 0.2, *, seed: int = 0) -> Split:
 
     Example:
         >>> hold_out(5, 0.4).test.tolist()
-        [4, 2]
+        [2, 4]
     """
     n = _count(n)
     test = _generator(seed).permutation(n)[: _size(n, fraction)]
@@ -124,7 +124,7 @@ def new_users(
 
     Example:
         >>> new_users(["a", "a", "b", "b"], [1, 2, 1, 2], [5, 4, 3, 2], 0.5).reveal.tolist()
-        [3]
+        [1]
     """
     at_most = check_whole("at_most", at_most, least=0, meaning="how many ratings of a new user are revealed")
     (user, users), (item, _), timestamp = numbered(user, "user"), numbered(item, "item"), _times(timestamp)

@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jaxmf.data.ratings import Vocabulary, from_frame
+from jaxmf.data.ratings import Columns, Vocabulary, from_columns, from_frame
 
 FRAME = pd.DataFrame({"user": ["bob", "ann", "bob"], "item": [7, 7, 3], "rating": [4.0, 2.5, 5.0], "t": [3, 1, 2]})
 
@@ -44,19 +44,19 @@ def test_datetimes_are_times():
 
 def test_known_ids_keep_their_rows_and_new_ones_are_appended():
     known = Vocabulary(["zoe", "bob"])
-    data = from_frame(FRAME, users=known)
+    data = from_columns(FRAME, users=known)
     assert data.users.decode([0, 1, 2]).tolist() == ["zoe", "bob", "ann"]
     assert len(known) == 2
 
 
-@pytest.mark.parametrize(("duplicates", "expected", "weight"), [("last", 3.0, 2.0), ("mean", 2.0, 1.5)])
+@pytest.mark.parametrize(("duplicates", "expected", "weight"), [("last", 3.0, 2.0), ("mean", 7 / 3, 3.0)])
 def test_duplicate_pairs(duplicates, expected, weight):
     frame = pd.DataFrame(
         {"user": [1, 1, 1], "item": [5, 5, 6], "rating": [3.0, 1.0, 2.0], "w": [2.0, 1.0, 1.0], "t": [9, 1, 1]}
     )
     ratings = from_frame(frame, duplicates=duplicates, weight="w", timestamp="t").ratings
     assert len(ratings) == 2
-    assert ratings.rating[ratings.item == 0].tolist() == [expected]
+    assert ratings.rating[ratings.item == 0].tolist() == [pytest.approx(expected)]
     assert ratings.weight[ratings.item == 0].tolist() == [weight]
 
 
@@ -73,12 +73,47 @@ def test_duplicate_pairs(duplicates, expected, weight):
         (FRAME.assign(user=["a", 1, "b"]), {}, "mixed kinds in column 'user'"),
         (FRAME.assign(w=[1, -1, 1]), {"weight": "w"}, "weight -1.0 in row 1"),
         (FRAME.assign(user="x", item=1), {}, "rated item 1 more than once"),
-        (FRAME, {"users": Vocabulary([1, 2])}, "convert them to one kind"),
     ],
 )
 def test_bad_frames_are_refused(frame, settings, words):
     with pytest.raises(ValueError, match=words):
         from_frame(frame, **settings)
+
+
+def test_ids_of_another_kind_than_the_known_are_refused():
+    with pytest.raises(ValueError, match="convert them to one kind"):
+        from_columns(FRAME, Columns(), users=Vocabulary([1, 2]))
+
+
+def test_a_weighted_mean_leaves_out_what_has_no_weight():
+    columns = {"user": [0, 0, 0, 1, 1], "item": [0, 0, 0, 0, 0], "rating": [1.0, 5.0, 9.0, 2.0, 4.0]}
+    found = from_frame(columns | {"w": [3.0, 1.0, 0.0, 0.0, 0.0]}, weight="w", duplicates="mean").ratings
+    np.testing.assert_allclose(found.rating, [2, 3])
+    np.testing.assert_allclose(found.weight, [4, 0])
+
+
+@pytest.mark.parametrize("convert", [lambda f: f.to_dict("records"), lambda f: f.to_dict("list"), dict])
+def test_records_and_columns_are_frames(convert):
+    shuffled = FRAME.set_axis([2, 0, 1])
+    np.testing.assert_array_equal(from_frame(convert(shuffled)).ratings.user, [1, 0, 1])
+
+
+@pytest.mark.parametrize("stranger", [[1, 2], 5, "frame", [(1, 2, 3)], {"user": 1}, pl.LazyFrame({"user": [1]}), None])
+def test_what_is_no_frame_is_refused(stranger):
+    with pytest.raises(ValueError, match="frame"):
+        from_frame(stranger)
+
+
+@pytest.mark.parametrize("known", [2**60, 2**63, 2**64])
+@pytest.mark.parametrize("of", [np.int64, np.uint64, object])
+def test_whole_numbers_of_any_width_are_one_kind(known, of):
+    ids = [known + step for step in (17, 0, 4)]
+    rows = Vocabulary(ids)
+    given = [one for one in ids if of is object or one <= np.iinfo(of).max]
+    assert rows.encode(np.array(given, of)).tolist() == [ids.index(one) for one in given]
+    assert rows.encode([7, -7, 2**70], unknown="mark").tolist() == [-1] * 3
+    more = rows.extend(np.array([7], of)).extend([2**65])
+    assert more.decode([0, 3, 4]).tolist() == [ids[0], 7, 2**65]
 
 
 def test_an_unknown_policy_is_refused():

@@ -28,6 +28,7 @@ NEW = pd.DataFrame(
 KEY = jax.random.key(5)
 ROWS = random_ratings(np.random.default_rng(0), n_users=30, n_items=40, n=9)
 NAMES = {"user": "userId", "item": "movieId"}
+COLUMNS = jaxmf.ratings.Columns(**NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_the_last_rating_of_a_pair_wins(als, frame):
     first = frame.iloc[[0]].assign(rating=0.5)
     again = als.fold_in(pd.concat([first.assign(rating=5.0), first]))
     assert len(again.ratings) == len(als.ratings)
-    data = jaxmf.ratings.from_frame(pd.concat([frame.iloc[1:], first]), **NAMES, users=als.users, items=als.items)
+    data = jaxmf.ratings.from_columns(pd.concat([frame.iloc[1:], first]), COLUMNS, users=als.users, items=als.items)
     user = als.users.encode(first["userId"])
     solved = jaxmf.fold_in.fold_in_users(als.model, data.ratings, users=user).params
     np.testing.assert_allclose(again.model.params.user.bias[user], solved.user.bias[user], atol=1e-5)
@@ -308,7 +309,7 @@ def test_a_fit_is_watched(frame, ratings, method):
 def test_a_fit_stops_early(frame):
     part = jaxmf.splits.hold_out(len(frame), 0.5)
     data = jaxmf.ratings.from_frame(frame, **NAMES)
-    held = jaxmf.ratings.from_frame(frame.iloc[part.test], **NAMES, users=data.users, items=data.items).ratings
+    held = jaxmf.ratings.from_columns(frame.iloc[part.test], COLUMNS, users=data.users, items=data.items).ratings
     train = pd.concat([frame.iloc[part.train], frame.drop_duplicates("userId"), frame.drop_duplicates("movieId")])
     seen, weak = [], jaxmf.priors.Prior(0.01, 0.01)
     watch = Watch(held, patience=2, callback=lambda epoch, *_: seen.append(epoch))

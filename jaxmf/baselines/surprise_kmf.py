@@ -8,12 +8,11 @@ import numpy as np
 from surprise import AlgoBase, Prediction, PredictionImpossible, Trainset
 from surprise.utils import get_rng
 
-from jaxmf.data.ratings import Ratings, Vocabulary
+from jaxmf.data.ratings import Columns, Ratings, Vocabulary
 from jaxmf.model.kernels import Kernel, for_range
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import models
 from jaxmf.serving.fitting import Method, fit_model
-from jaxmf.serving.frames import Columns
 from jaxmf.serving.recommender import Recommender
 from jaxmf.training.loop import Watch
 

@@ -4,11 +4,14 @@ Pure functions on the host, linear in the number of ratings they are given; the 
 `jaxmf.fold_in` solves.
 """
 
-import numpy as np
-from jaxtyping import Float, Int, ScalarLike, Shaped
-from numpy.typing import ArrayLike
+from typing import Any
 
-from jaxmf.data.ratings import AnyArray, Ratings
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxmf.data.arrays import Column, Span, check_lengths, span_seconds, to_rows, to_seconds, to_times
+from jaxmf.data.ratings import Ratings, check
+from jaxmf.data.settings import check_number
 
 
 def merge(old: Ratings, new: Ratings) -> Ratings:
@@ -22,6 +25,8 @@ def merge(old: Ratings, new: Ratings) -> Ratings:
         >>> merge(one, changed).rating
         array([3., 5.])
     """
+    check(old, "old")
+    check(new, "new")
     names = ("user", "item", "rating", "weight")
     columns = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in names}
     both = Ratings(**columns, n_users=max(old.n_users, new.n_users), n_items=max(old.n_items, new.n_items))
@@ -29,13 +34,15 @@ def merge(old: Ratings, new: Ratings) -> Ratings:
     return both.take(np.sort(len(both) - 1 - last))
 
 
-def remove(ratings: Ratings, user: ArrayLike, item: ArrayLike) -> Ratings:
+def remove(ratings: Ratings, user: Column, item: Column) -> Ratings:
     """The ratings without those of the pairs (`user`, `item`).
 
     Raises:
         ValueError: If one of the pairs has no rating.
     """
-    user, item = np.asarray(user, np.int64), np.asarray(item, np.int64)
+    check(ratings)
+    user, item = to_rows(user, "user"), to_rows(item, "item")
+    check_lengths({"user": user, "item": item})
     gone, pairs = user * ratings.n_items + item, _pairs(ratings)
     unknown = ~np.isin(gone, pairs) | (item < 0) | (item >= ratings.n_items)
     if unknown.any():
@@ -44,33 +51,55 @@ def remove(ratings: Ratings, user: ArrayLike, item: ArrayLike) -> Ratings:
     return ratings.take(~np.isin(pairs, gone))
 
 
-def remove_users(ratings: Ratings, user: ArrayLike) -> Ratings:
+def remove_users(ratings: Ratings, user: Column) -> Ratings:
     """The ratings without those of the `user` rows. Solve these rows again and they are as if never seen."""
-    return ratings.take(~np.isin(ratings.user, user))
+    check(ratings)
+    return ratings.take(~np.isin(ratings.user, to_rows(user, "user")))
 
 
-def time_decay(
-    timestamp: Shaped[AnyArray, " n"], half_life: ScalarLike, *, now: ScalarLike | None = None
-) -> Float[np.ndarray, " n"]:
+def time_decay(timestamp: Column, half_life: Span, *, now: Any = None) -> Float[np.ndarray, " n"]:  # noqa: ANN401
     """Weights that halve with every `half_life` of age: 2^(−(now − t)/half_life).
 
     Args:
-        timestamp: Time t of each rating.
-        half_life: Age at which a rating counts half, in the timestamps' unit.
-        now: The present; else the latest timestamp. Ratings from after it count 1.
+        timestamp: Time t of each rating: numbers in a unit of your own, or datetimes of any resolution and time zone.
+        half_life: Age at which a rating counts half: a number in the timestamps' unit, which is the second for
+            datetimes, or for datetimes a time span.
+        now: The present, as a timestamp is; else the latest timestamp. Ratings from after it count 1.
 
     Raises:
-        ValueError: If `half_life` is not positive.
+        ValueError: If `half_life` is not positive, or a time span where the timestamps are numbers, or a time is
+            missing.
 
     Example:
         >>> time_decay(np.array([0.0, 10.0, 20.0]), half_life=10.0)
         array([0.25, 0.5 , 1.  ], dtype=float32)
+        >>> days = np.array(["2020-01-01", "2020-01-08"], "datetime64[ns]")
+        >>> time_decay(days, half_life=np.timedelta64(7, "D"))
+        array([0.5, 1. ], dtype=float32)
     """
-    if not float(half_life) > 0:
-        raise ValueError(f"half_life must be positive, got {half_life}: it is the age at which a rating counts half")
-    timestamp = np.asarray(timestamp, float)
-    age = np.maximum((timestamp.max(initial=-np.inf) if now is None else now) - timestamp, 0)
-    return np.exp2(-age / half_life).astype(np.float32)
+    times = to_times(timestamp, use="a weight by time")
+    seconds, meaning = span_seconds(half_life), "the age at which a rating counts half"
+    if seconds is not None and times.dtype.kind != "M":
+        raise ValueError(
+            f"half_life {half_life!r} is a time span and the timestamps are numbers, whose unit is not known: "
+            "give it as a number in their unit"
+        )
+    rule = "positive: a number or a time span"
+    life = check_number("half_life", half_life, rule=rule, meaning=meaning) if seconds is None else seconds
+    if not 0 < life < np.inf:
+        raise ValueError(f"half_life must be positive, got {half_life}: it is {meaning}")
+    age = np.maximum(_present(now, times) - to_seconds(times), 0)
+    return np.exp2(-age / life).astype(np.float32)
+
+
+def _present(now: Any, times: np.ndarray) -> float:  # noqa: ANN401 whatever was given
+    """The present in the unit of `to_seconds`."""
+    if now is None:
+        return to_seconds(times).max(initial=-np.inf)
+    present = to_times([now], "now", use="an age")
+    if present.dtype.kind == "M" and times.dtype.kind != "M":
+        raise ValueError(f"now {now!r} is a datetime and the timestamps are numbers: give it as a number in their unit")
+    return float(to_seconds(present)[0])
 
 
 def _pairs(ratings: Ratings) -> Int[np.ndarray, " n"]:

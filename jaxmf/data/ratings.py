@@ -1,21 +1,17 @@
 """From a data frame of ratings to dense arrays, checked at this door and nowhere behind it."""
 
-import itertools
-from collections.abc import Hashable, Iterable
-from datetime import datetime
-from typing import Any, Literal, NamedTuple, Self, no_type_check
+from typing import Literal, NamedTuple, Self, no_type_check
 
-import narwhals as nw
 import numpy as np
 import pandas as pd
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
-from numpy.typing import ArrayLike
 
+from jaxmf.data.arrays import Column, Frame, to_frame, to_numbers, to_seconds, to_times
+from jaxmf.data.ids import Vocabulary, numbered
 from jaxmf.data.settings import check_choice
 
 Duplicates = Literal["error", "last", "mean"]
-Unknown = Literal["error", "mark"]
 
 AnyArray = Array | np.ndarray
 """An array of the host or of a device: what runs under `jit` takes either."""
@@ -50,21 +46,36 @@ class Ratings(struct.PyTreeNode):
         return self.replace(user=self.item, item=self.user, n_users=self.n_items, n_items=self.n_users)
 
 
-def check(ratings: Ratings) -> None:
-    """Refuse ratings on the host that point outside their tables, or are no numbers.
+def check(ratings: Ratings, name: str = "ratings") -> None:
+    """Refuse what are no ratings, and ratings on the host that point outside their tables, or are no numbers.
 
     Raises:
         ValueError: With the first such value.
     """
-    for name, size in (("user", ratings.n_users), ("item", ratings.n_items)):
-        rows = np.asarray(getattr(ratings, name))
+    if not isinstance(ratings, Ratings):
+        raise ValueError(
+            f"{name} must be Ratings, got {type(ratings).__name__}: pass jaxmf.ratings.from_frame(frame).ratings"
+        )
+    columns = {field: getattr(ratings, field) for field in ("user", "item", "rating", "weight")}
+    shapes = {field: getattr(column, "shape", type(column).__name__) for field, column in columns.items()}
+    if (
+        not all(isinstance(shape, tuple) and len(shape) == 1 for shape in shapes.values())
+        or len({*shapes.values()}) > 1
+    ):
+        raise ValueError(f"{name} of {shapes}: user, item, rating and weight must be arrays of one length")
+    for side, size in (("user", ratings.n_users), ("item", ratings.n_items)):
+        rows = np.asarray(columns[side])
+        if rows.dtype.kind not in "iu":
+            raise ValueError(
+                f"{side} rows of type {rows.dtype}: they must be whole numbers; jaxmf.ratings.from_frame numbers ids"
+            )
         outside = (rows < 0) | (rows >= size)
         if outside.any():
             raise ValueError(
-                f"{name} row {rows[outside.argmax()]} is outside the table of {size} rows: "
-                f"an unknown {name} needs a row of its own, after the last"
+                f"{side} row {rows[outside.argmax()]} is outside the table of {size} rows: "
+                f"an unknown {side} needs a row of its own, after the last"
             )
-    rating, weight = np.asarray(ratings.rating), np.asarray(ratings.weight)
+    rating, weight = np.asarray(columns["rating"]), np.asarray(columns["weight"])
     if not np.isfinite(rating).all():
         raise ValueError(
             f"rating {rating[~np.isfinite(rating)][0]}: every rating must be a finite number; drop or mend it"
@@ -74,72 +85,14 @@ def check(ratings: Ratings) -> None:
         raise ValueError(f"weight {weight[bad.argmax()]}: weights must be finite and 0 or more")
 
 
-class Vocabulary:
-    """Ids in the order of their table rows: any hashable id ↔ a dense int32.
+class Columns(NamedTuple):
+    """Names of a frame's columns."""
 
-    Example:
-        >>> films = Vocabulary(["Heat", "Alien"])
-        >>> films.encode(["Alien", "Brazil"], unknown="mark")
-        array([ 1, -1], dtype=int32)
-        >>> films.extend(["Brazil"]).encode(["Brazil"])
-        array([2], dtype=int32)
-    """
-
-    def __init__(self, ids: Iterable[Hashable] = ()) -> None:
-        """Ids in row order.
-
-        Raises:
-            ValueError: If an id comes twice.
-        """
-        self.index = ids if isinstance(ids, pd.Index) else _index(ids)
-        if not self.index.is_unique:
-            twice = self.index[self.index.duplicated()][0]
-            raise ValueError(f"id {twice!r} comes more than once: a row has one id; drop the duplicates")
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Vocabulary) and bool(self.index.equals(other.index))
-
-    def __hash__(self) -> int:
-        return hash(tuple(self.index))
-
-    def encode(self, ids: Iterable[Hashable], *, unknown: Unknown = "error") -> Int[np.ndarray, " n"]:
-        """Row of each id.
-
-        Args:
-            ids: The ids.
-            unknown: What an unknown id is: an error, or row −1.
-
-        Raises:
-            ValueError: If an id is unknown and that is an error.
-        """
-        ids = _index(ids)
-        rows = self.index.get_indexer(ids).astype(np.int32)
-        if unknown == "error" and (rows < 0).any():
-            raise ValueError(
-                f"id {ids[rows < 0].tolist()[0]!r} is not among the {len(self)} known ids: "
-                'fold it in first, or pass unknown="mark"'
-            )
-        return rows
-
-    def decode(self, rows: ArrayLike) -> np.ndarray:
-        """Id of each row."""
-        return self.index.to_numpy()[np.asarray(rows)]
-
-    def extend(self, ids: Iterable[Hashable]) -> "Vocabulary":
-        """A vocabulary with the new ones among `ids` appended in order of appearance; known rows keep their number."""
-        ids = _index(ids)
-        new = ids[~ids.isin(self.index)].unique()
-        if not len(new):
-            return self
-        if len(self) and kind(self.index[0]) != kind(new[0]):
-            raise ValueError(
-                f"id {new[0]!r} is of kind {kind(new[0])}, the known ids of {kind(self.index[0])}: "
-                "convert them to one kind"
-            )
-        return Vocabulary(self.index.append(new) if len(self) else new)
+    user: str = "user"
+    item: str = "item"
+    rating: str = "rating"
+    weight: str | None = None
+    timestamp: str | None = None
 
 
 class Dataset(NamedTuple):
@@ -152,7 +105,7 @@ class Dataset(NamedTuple):
 
 
 def from_frame(
-    frame: Any,  # noqa: ANN401 a frame of any library that narwhals reads
+    frame: Frame,
     *,
     user: str = "user",
     item: str = "item",
@@ -160,22 +113,19 @@ def from_frame(
     weight: str | None = None,
     timestamp: str | None = None,
     duplicates: Duplicates = "error",
-    users: Vocabulary | None = None,
-    items: Vocabulary | None = None,
 ) -> Dataset:
-    """Ratings of a pandas, Polars or PyArrow frame, one a row, as a `Dataset`.
+    """Ratings of a frame, one a row, as a `Dataset`; ids are numbered in sorted order.
 
     Args:
-        frame: The table.
+        frame: A pandas, Polars or PyArrow frame, a list of dicts, or a dict of lists.
         user: Column of user ids: any hashable values of one kind.
         item: Column of item ids, likewise.
         rating: Column of ratings: finite numbers.
         weight: Column of weights, finite and not negative; 1 each where it is not given.
-        timestamp: Column of times (numbers or datetimes) that splits by time use.
+        timestamp: Column of times (numbers or datetimes) that splits by time use; of datetimes the seconds since 1970.
         duplicates: What to do where a user rated an item more than once: refuse, keep the last (by time where
-            there is one, else by position), or take the mean.
-        users: Known users, whose rows keep their number; new ids are appended. Else ids are numbered in sorted order.
-        items: Known items, likewise.
+            there is one, else by position), or take the mean of those with a weight, by weight, for their summed
+            weight, at their latest time.
 
     Raises:
         ValueError: If a column is missing, the frame is empty, an id is missing or of another kind than the rest, a
@@ -188,85 +138,64 @@ def from_frame(
         (array([0, 1], dtype=int32), array([0, 0], dtype=int32), array(['bob'], dtype=object))
     """
     check_choice("duplicates", duplicates, Duplicates)
-    table: nw.DataFrame = nw.from_native(frame, eager_only=True)
-    for column in filter(None, (user, item, rating, weight, timestamp)):
-        if column not in table.columns:
+    return from_columns(frame, Columns(user, item, rating, weight, timestamp), duplicates=duplicates)
+
+
+def from_columns(
+    frame: Frame,
+    columns: Columns = Columns(),
+    *,
+    duplicates: Duplicates = "error",
+    users: Vocabulary | None = None,
+    items: Vocabulary | None = None,
+) -> Dataset:
+    """`from_frame` beside known users and items: their rows keep their number, and new ids are appended.
+
+    Args:
+        frame: The table, as there.
+        columns: Its columns' names.
+        duplicates: As there.
+        users: Known users.
+        items: Known items.
+
+    Raises:
+        ValueError: As there, or if an id is of another kind than the known ones.
+
+    Example:
+        >>> known = Vocabulary(["zoe", "bob"])
+        >>> frame = pd.DataFrame({"user": ["ann", "bob"], "item": [7, 7], "rating": [4.0, 2.5]})
+        >>> from_columns(frame, users=known).ratings.user
+        array([2, 1], dtype=int32)
+    """
+    check_choice("duplicates", duplicates, Duplicates)
+    table = to_frame(frame)
+    for column in columns:
+        if column is not None and column not in table.columns:
             raise ValueError(
                 f"no column {column!r} in the frame, which has {table.columns}: name the columns with "
                 "user=, item=, rating=, weight= and timestamp="
             )
     if not len(table):
         raise ValueError("the frame is empty: a model needs at least one rating")
-    columns = pd.DataFrame(
-        {
-            "rating": _numbers(table[rating], rating),
-            "weight": np.ones(len(table)) if weight is None else _numbers(table[weight], weight),
-            "timestamp": np.zeros(len(table)) if timestamp is None else _times(table[timestamp], timestamp),
-        }
-    )
-    negative = columns["weight"].to_numpy() < 0
+    user, item, rating, weight, timestamp = (None if name is None else table[name] for name in columns)
+    times = np.zeros(len(table)) if timestamp is None else to_times(timestamp, f"column {columns.timestamp!r}")
+    data = pd.DataFrame({"rating": _numbers(rating, columns.rating), "timestamp": times})
+    data["weight"] = 1.0 if weight is None else _numbers(weight, str(columns.weight))
+    negative = data["weight"].to_numpy() < 0
     if negative.any():
         at = int(negative.argmax())
-        raise ValueError(f"weight {columns['weight'][at]} in row {at}: weights must be 0 or more")
-    columns["user"], users = _encode(table[user], user, users)
-    columns["item"], items = _encode(table[item], item, items)
-    columns = _one_a_pair(columns, duplicates, users, items)
-    rows = {name: columns[name].to_numpy(np.int32) for name in ("user", "item")}
-    numbers = {name: columns[name].to_numpy(np.float32) for name in ("rating", "weight")}
+        raise ValueError(f"weight {data['weight'][at]} in row {at}: weights must be 0 or more")
+    data["user"], users = numbered(user, columns.user, users)
+    data["item"], items = numbered(item, columns.item, items)
+    data = _one_a_pair(data, duplicates, users, items)
+    rows = {name: data[name].to_numpy(np.int32) for name in ("user", "item")}
+    numbers = {name: data[name].to_numpy(np.float32) for name in ("rating", "weight")}
     ratings = Ratings(**rows, **numbers, n_users=len(users), n_items=len(items))
-    return Dataset(ratings, users, items, None if timestamp is None else columns["timestamp"].to_numpy())
+    return Dataset(ratings, users, items, None if timestamp is None else to_seconds(data["timestamp"].to_numpy()))
 
 
-def ids_of(column: nw.Series) -> np.ndarray | list:
-    """A column's ids, as `Vocabulary.encode` takes them."""
-    return column.to_numpy() if column.dtype.is_numeric() else column.to_list()
-
-
-def kind(value: object) -> str:
-    """What an id is, with NumPy's and Python's own numbers, and all libraries' times, as one kind."""
-    for python in (bool, int, float, str, bytes, datetime):
-        if isinstance(value, python):
-            return python.__name__
-    names = {"b": "bool", "i": "int", "u": "int", "f": "float", "M": "datetime"}
-    return names.get(getattr(getattr(value, "dtype", None), "kind", ""), type(value).__name__)
-
-
-def _index(ids: Iterable[Hashable]) -> pd.Index:
-    """A pandas index that keeps tuples whole and strings as plain objects, whatever frame they came from."""
-    if isinstance(ids, np.ndarray | pd.Index | pd.Series) and ids.dtype.kind in "iufM":
-        return pd.Index(ids)
-    ids = list(ids)
-    number = bool(ids) and all(kind(value) == "int" for value in ids)
-    return pd.Index(ids, dtype=np.int64 if number else object, tupleize_cols=False)
-
-
-def _encode(column: nw.Series, name: str, known: Vocabulary | None) -> tuple[np.ndarray, Vocabulary]:
-    missing = column.is_null().to_numpy()
-    if column.dtype.is_float():
-        missing = missing | column.is_nan().fill_null(value=True).to_numpy()
-    if missing.any():
-        raise ValueError(
-            f"no id in column {name!r}, row {int(missing.argmax())}: every rating needs its ids; drop the row"
-        )
-    ids = _index(ids_of(column))
-    kinds = {} if ids.dtype != object else {kind(value): value for value in ids}
-    if len(kinds) > 1:
-        examples = ", ".join(f"{value!r} ({of})" for of, value in itertools.islice(kinds.items(), 3))
-        raise ValueError(f"ids of mixed kinds in column {name!r}: {examples}; convert them to one kind")
-    if known is None:
-        unique = ids.unique()
-        try:
-            known = Vocabulary(unique.sort_values())
-        except TypeError:  # hashable but without an order: by appearance
-            known = Vocabulary(unique)
-    known = known.extend(ids)
-    return known.encode(ids), known
-
-
-def _numbers(column: nw.Series, name: str) -> np.ndarray:
-    if not column.dtype.is_numeric():
-        raise ValueError(f"column {name!r} holds {column.dtype}, not numbers: convert it first")
-    values = column.cast(nw.Float64).to_numpy().astype(np.float64)
+def _numbers(column: Column, name: str) -> Float[np.ndarray, " n"]:
+    values = to_numbers(column, f"column {name!r}:")
     large = ~(np.abs(values) <= np.finfo(np.float32).max)  # what is kept is float32
     if large.any():
         at = int(large.argmax())
@@ -274,26 +203,28 @@ def _numbers(column: nw.Series, name: str) -> np.ndarray:
     return values
 
 
-def _times(column: nw.Series, name: str) -> np.ndarray:
-    if column.dtype.is_temporal():
-        column = column.cast(nw.Datetime("us")).dt.timestamp("us") / 1e6
-    return _numbers(column, name)
-
-
-def _one_a_pair(columns: pd.DataFrame, duplicates: Duplicates, users: Vocabulary, items: Vocabulary) -> pd.DataFrame:
+def _one_a_pair(data: pd.DataFrame, duplicates: Duplicates, users: Vocabulary, items: Vocabulary) -> pd.DataFrame:
     pair = ["user", "item"]
-    twice = columns.duplicated(pair)
+    twice = data.duplicated(pair)
     if not twice.any():
-        return columns
+        return data
     if duplicates == "error":
-        first = columns[twice].iloc[0]
+        first = data[twice].iloc[0]
         who, what = users.index[int(first["user"])], items.index[int(first["item"])]
         raise ValueError(
             f"user {who} rated item {what} more than once ({int(twice.sum())} such rows in all): "
             'say duplicates="last" or duplicates="mean"'
         )
     if duplicates == "last":
-        return columns.sort_values("timestamp", kind="stable").drop_duplicates(pair, keep="last").sort_index()
-    return columns.groupby(pair, sort=False, as_index=False).agg(
-        {"rating": "mean", "weight": "mean", "timestamp": "max"}
-    )
+        return data.sort_values("timestamp", kind="stable").drop_duplicates(pair, keep="last").sort_index()
+    return _means(data, pair)
+
+
+def _means(data: pd.DataFrame, pair: list[str]) -> pd.DataFrame:
+    """Weighted means, in order of the pairs' first appearance; the plain mean of a pair without weight."""
+    groups = data.groupby(pair, sort=False)
+    total = groups["weight"].transform("sum").to_numpy()
+    counts = np.where(total > 0, data["weight"] > 0, True)
+    share = np.where(total > 0, data["weight"] / np.where(total > 0, total, 1), 1 / groups["rating"].transform("size"))
+    sums = {"rating": "sum", "weight": "sum", "timestamp": "max"}
+    return data.assign(rating=share * data["rating"])[counts].groupby(pair, sort=False, as_index=False).agg(sums)

@@ -23,6 +23,24 @@ def check_whole(name: str, value: Any, *, least: int, meaning: str) -> int:  # n
     return whole
 
 
+def check_number(name: str, value: Any, *, rule: str, meaning: str) -> float:  # noqa: ANN401 whatever was given
+    """The number `value`; `rule` says what it must be, `meaning` what it is.
+
+    Raises:
+        ValueError: If it is no number. NaN is one, and the caller's to refuse.
+
+    Example:
+        >>> check_number("level", 0.9, rule="between 0 and 1", meaning="a share")
+        0.9
+    """
+    try:
+        if not isinstance(value, str | bytes | bool):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{name} must be {rule}, got {value!r}: it is {meaning}")
+
+
 def check_choice(name: str, value: Any, choices: Any) -> None:  # noqa: ANN401 whatever was given, and a `Literal`
     """Refuse a `value` that is none of a `Literal`'s.
 
@@ -33,5 +51,5 @@ def check_choice(name: str, value: Any, choices: Any) -> None:  # noqa: ANN401 w
         >>> from typing import Literal
         >>> check_choice("method", "als", Literal["sgd", "als"])
     """
-    if value not in get_args(choices):
+    if not isinstance(value, str) or value not in get_args(choices):
         raise ValueError(f"{name} must be one of {get_args(choices)}, got {value!r}")

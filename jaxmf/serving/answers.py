@@ -2,16 +2,16 @@
 
 from collections.abc import Hashable
 
-import narwhals as nw
 import numpy as np
 from jaxtyping import Int
 
+from jaxmf.data.arrays import to_values
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.serving import models, neighbours
 from jaxmf.serving.explain import explain
-from jaxmf.serving.frames import Frame, Ids, Side, Sides, asked, of_users, rows_of_ids
+from jaxmf.serving.frames import Frame, Ids, Side, Sides, answer, asked, of_users, rows_of_ids
 from jaxmf.serving.recommend import TopN
 
 
@@ -85,11 +85,11 @@ def explained(
     why = explain(model, theirs, int(at))
     order = np.argsort(-why.contribution, kind="stable")
     columns = {
-        sides.item.column: sides.item.known.decode(theirs.item[order]).tolist(),
+        sides.item.column: to_values(sides.item.known.decode(theirs.item[order]), "items"),
         "rating": theirs.rating[order],
         "contribution": why.contribution[order],
     }
-    return nw.from_dict(columns, backend=library).to_native()
+    return answer(columns, library)
 
 
 def chosen(side: Side, ids: Ids, name: str) -> Int[np.ndarray, " n"]:
@@ -134,13 +134,13 @@ def _choice(side: Side, candidates: Ids | None, exclude: Ids | None) -> dict[str
     return {name: None if ids is None else chosen(side, ids, name) for name, ids in given.items()}
 
 
-def _frame(found: TopN, ids: list, side: Side, names: tuple[str, str], library: str) -> Frame:
+def _frame(found: TopN, ids: np.ndarray | list, side: Side, names: tuple[str, str], library: str) -> Frame:
     """Of each of the `ids` the rows found on a side, with their ids, ranks from 1, and scores."""
     at, rank = np.nonzero(found.item < len(side.known))
     columns = {
-        names[0]: [ids[row] for row in at],
-        names[1]: side.known.decode(found.item[at, rank]).tolist(),
+        names[0]: ids[at] if isinstance(ids, np.ndarray) else [ids[row] for row in at],
+        names[1]: to_values(side.known.decode(found.item[at, rank]), "items"),
         "rank": rank + 1,
         "score": found.score[at, rank],
     }
-    return nw.from_dict(columns, backend=library).to_native()
+    return answer(columns, library)

@@ -7,29 +7,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from jaxmf.data.ratings import Ratings, Vocabulary, ids_of, kind
+from jaxmf.data.arrays import Column, Frame, to_frame, to_values
+from jaxmf.data.ids import Vocabulary, kind
+from jaxmf.data.ratings import Columns, Ratings
 from jaxmf.data.settings import check_choice
 
 Unknown = Literal["bias", "nan", "error"]
-
-Frame = Any
-"""A frame of any library that narwhals reads."""
 
 Ids = Any
 """Several ids: a list, an array or a column of them, or a frame, of which its column of such ids counts."""
 
 ANSWERS = ("neighbour", "rank", "score", "rating", "contribution")
 """Columns that an answer has besides those of ids."""
-
-
-class Columns(NamedTuple):
-    """Names of a frame's columns."""
-
-    user: str = "user"
-    item: str = "item"
-    rating: str = "rating"
-    weight: str | None = None
-    timestamp: str | None = None
 
 
 class Side(NamedTuple):
@@ -85,13 +74,12 @@ def pair_rows(
         ValueError: If a column is missing, `unknown` is no such word, or an id is unknown and that is an error.
     """
     check_choice("unknown", unknown, Unknown)
-    table: nw.DataFrame = nw.from_native(frame, eager_only=True)
+    table = to_frame(frame)
     remedy = 'fold it in first, or pass unknown="bias"' if unknown == "error" else None
-    ids = [ids_of(_column(table, side.column)) for side in sides]
-    return [rows_of_ids(*pair, remedy=remedy) for pair in zip(sides, ids, strict=True)]
+    return [rows_of_ids(side, _column(table, side.column), remedy=remedy) for side in sides]
 
 
-def rows_of_ids(side: Side, ids: np.ndarray | list, *, remedy: str | None = None) -> Int[np.ndarray, " n"]:
+def rows_of_ids(side: Side, ids: Column, *, remedy: str | None = None) -> Int[np.ndarray, " n"]:
     """Row of each id, −1 for one that is unknown.
 
     Args:
@@ -103,7 +91,8 @@ def rows_of_ids(side: Side, ids: np.ndarray | list, *, remedy: str | None = None
         ValueError: If an id is missing, of another kind than the known ones or than the rest, or is unknown and that is
             an error.
     """
-    number = isinstance(ids, np.ndarray) and ids.dtype != object
+    ids = to_values(ids, f"the {side.name} ids")
+    number = isinstance(ids, np.ndarray)
     missing = pd.Index(ids, dtype=None if number else object, tupleize_cols=False).isna()
     if missing.any():
         raise ValueError(f"no {side.name} id at position {int(missing.argmax())}: leave it out")
@@ -122,8 +111,8 @@ def rows_of_ids(side: Side, ids: np.ndarray | list, *, remedy: str | None = None
     return rows
 
 
-def asked(ids: Ids, side: Side, library: str, name: str) -> tuple[list, str]:
-    """Ids as a list, and the library that an answer about them comes in: their own, else `library`.
+def asked(ids: Ids, side: Side, library: str, name: str) -> tuple[np.ndarray | list, str]:
+    """Ids as `to_values` gives them, and the library that an answer about them comes in: their own, else `library`.
 
     Of a frame they are the different ids of the side's column.
 
@@ -140,14 +129,25 @@ def asked(ids: Ids, side: Side, library: str, name: str) -> tuple[list, str]:
     if isinstance(native, nw.DataFrame):
         native = _column(native, side.column).unique(maintain_order=True)
     if isinstance(native, nw.Series):
-        return list(ids_of(native)), native.implementation.value
+        return to_values(native, name), native.implementation.value
     try:
-        several = None if isinstance(ids, str | bytes) else list(ids)
-    except TypeError:
-        several = None
-    if several is None:
-        raise ValueError(f"{name} must be several ids, got {ids!r}: pass [{ids!r}]")
-    return several, library
+        return to_values(ids, name), library
+    except ValueError:
+        raise ValueError(f"{name} must be several ids, got {ids!r}: pass [{ids!r}]") from None
+
+
+def answer(columns: dict[str, Any], library: str) -> Frame:
+    """The columns as a frame of a library; ids that it has no type for are Python's objects in pandas, else refused.
+
+    Raises:
+        ValueError: If the library can't hold an id.
+    """
+    try:
+        return nw.from_dict(columns, backend=library).to_native()
+    except (OverflowError, TypeError, ArithmeticError, ValueError) as error:
+        raise ValueError(
+            f"{library} has no column for these ids ({error}): pass the ids as a list, or a pandas frame"
+        ) from error
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 any id

@@ -3,13 +3,18 @@
 import base64
 import dataclasses
 from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import jax
 import numpy as np
+import pandas as pd
 from jaxtyping import PyTree
 
-from jaxmf.data.ratings import Ratings, Vocabulary
+from jaxmf.data.ids import Vocabulary
+from jaxmf.data.ratings import Columns, Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import kernels
 from jaxmf.model.kernels import Kernel, check_ratings
@@ -19,7 +24,6 @@ from jaxmf.model.params import Params
 from jaxmf.model.posterior import Draw, Population, Posterior
 from jaxmf.model.priors import Prior, Priors, check
 from jaxmf.model.tables import Table
-from jaxmf.serving.frames import Columns
 from jaxmf.training.leaves import named
 
 Document = dict[str, Any]
@@ -30,6 +34,9 @@ KERNELS: dict[str, Any] = {
 
 LIBRARIES = ("cudf", "modin", "pandas", "polars", "pyarrow")
 """Of frames that narwhals makes."""
+
+TEXTS: dict[str, Any] = {"uuid": UUID, "date": date, "decimal": Decimal}
+"""Kinds of ids that their text says whole."""
 
 SIDES = ("users", "items")
 SETTINGS = ("columns", "scale", "frozen", "library")
@@ -140,7 +147,10 @@ def to_kernel(name: str, **fields: float | int) -> Kernel:
 
 
 def of_ids(known: Vocabulary) -> np.ndarray | list:
-    """Ids as an array where they are numbers, else as a list for a document: strings, bools, bytes, tuples of these.
+    """Ids as an array where they are numbers of 64 bits, else as a list for a document, each with its kind.
+
+    A document takes whole numbers of any size, strings, bools, bytes, dates, datetimes, decimals, UUIDs, and tuples of
+    these.
 
     Raises:
         ValueError: With the first id that is none of these.
@@ -172,16 +182,29 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 any id
         return {"bytes": base64.b64encode(value).decode()}
     if isinstance(value, tuple):
         return {"tuple": [_plain(one) for one in value]}
+    if isinstance(value, datetime):
+        return {"datetime": [value.isoformat(), None if value.tzinfo is None else str(value.tzinfo)]}
+    for name, of in TEXTS.items():
+        if type(value) is of:
+            return {name: str(value)}
     raise ValueError(
         f"id {value!r} of type {type(value).__name__} can't be kept in a checkpoint: "
-        "convert ids to numbers, strings, bools, bytes, or tuples of these"
+        "convert ids to numbers, strings, bools, bytes, dates, decimals, UUIDs, or tuples of these"
     )
 
 
 def _unplain(value: Any) -> Any:  # noqa: ANN401 what `_plain` gives
     if not isinstance(value, dict):
         return value
-    return tuple(map(_unplain, value["tuple"])) if "tuple" in value else base64.b64decode(value["bytes"])
+    ((name, kept),) = value.items()
+    if name == "tuple":
+        return tuple(map(_unplain, kept))
+    if name == "datetime":
+        time, zone = pd.Timestamp(kept[0]), kept[1]
+        return time if zone is None else time.tz_convert(zone)
+    if name == "date":
+        return date.fromisoformat(kept)
+    return base64.b64decode(kept) if name == "bytes" else TEXTS[name](kept)
 
 
 def _params() -> Params:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
-import narwhals as nw
 import numpy as np
 from jaxtyping import Float
 
+from jaxmf.data.arrays import Frame, to_frame
 from jaxmf.data.changes import merge, remove_users
-from jaxmf.data.ratings import Duplicates, Ratings, Vocabulary, from_frame
+from jaxmf.data.ids import Vocabulary
+from jaxmf.data.ratings import Columns, Duplicates, Ratings, from_columns
 from jaxmf.data.settings import check_choice, check_whole
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.model import Model
@@ -20,7 +21,7 @@ from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import answers, kept, models
 from jaxmf.serving.checkpoint import Checkpoint, read, sensible, write
 from jaxmf.serving.fitting import Method, fit_model, kernel_of
-from jaxmf.serving.frames import Columns, Frame, Ids, Side, Sides, Unknown, checked, pair_rows
+from jaxmf.serving.frames import Ids, Side, Sides, Unknown, checked, pair_rows
 from jaxmf.training.loop import Watch
 
 Solved = Literal["new", "touched"]
@@ -109,7 +110,7 @@ class Recommender:
             seed: Seed of all that is random.
             progress: Show a progress bar.
             watch: Validation, early stopping, a callback, a keeper. Validation ratings are rows, as
-                `jaxmf.ratings.from_frame` gives them with the `users` and `items` that it gives of `frame`.
+                `jaxmf.ratings.from_columns` gives them with the `users` and `items` that `from_frame` gives of `frame`.
             keep_history: Keep the ratings, which later updates of these users and items need.
 
         Raises:
@@ -117,12 +118,12 @@ class Recommender:
         """
         columns = checked(Columns(user, item, rating, weight, timestamp))
         key = jax.random.key(check_whole("seed", seed, least=0, meaning="the seed of all that is random"))
-        ratings, users, items, _ = from_frame(frame, **columns._asdict(), duplicates=duplicates)
+        ratings, users, items, _ = from_columns(frame, columns, duplicates=duplicates)
         scale = (float(ratings.rating.min()), float(ratings.rating.max()))
         settings = {"method": method, "rank": rank, "prior": prior, "epochs": epochs, "implicit": implicit}
         settings |= {"kernel": kernel_of(kernel, *scale), "watch": watch._replace(progress=progress or watch.progress)}
         model = fit_model(key, ratings, **settings)
-        library = nw.from_native(frame, eager_only=True).implementation.value
+        library = to_frame(frame).implementation.value
         fitted = cls(model, users, items, ratings, columns, scale, library=library)
         return fitted if keep_history else fitted.without_history()
 
@@ -170,7 +171,7 @@ class Recommender:
             ValueError: If the frame can't be used, or a row's history was dropped and it can't be solved again.
         """
         check_choice("items", items, Solved)
-        data = from_frame(frame, **self.columns._asdict(), duplicates="last", users=self.users, items=self.items)
+        data = from_columns(frame, self.columns, duplicates="last", users=self.users, items=self.items)
         check_ratings(self.model.kernel, data.ratings.rating)
         users, rated = np.unique(data.ratings.user), np.unique(data.ratings.item)
         rows = rated if items == "touched" else rated[rated >= len(self.items)]

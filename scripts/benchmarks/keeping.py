@@ -12,12 +12,11 @@ import jaxmf
 from benchmarks.jaxmf_ import fresh
 from benchmarks.task import Rounds, Score, Task
 from jaxmf.data.features import Sides
-from jaxmf.data.ratings import Ratings, Vocabulary
+from jaxmf.data.ratings import Columns, Ratings, Vocabulary
 from jaxmf.model import links
 from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, both_sides
 from jaxmf.model.tables import Table
-from jaxmf.serving.frames import Columns
 from jaxmf.serving.models import Point
 
 

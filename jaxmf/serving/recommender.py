@@ -13,10 +13,11 @@ from jaxtyping import Float
 from jaxmf.data.changes import merge, remove_users
 from jaxmf.data.ratings import Duplicates, Ratings, Vocabulary, from_frame
 from jaxmf.data.settings import check_choice, check_whole
+from jaxmf.keeping.checkpoint import Checkpoint, read, write
+from jaxmf.keeping.files import sensible
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import answers, kept
-from jaxmf.serving.checkpoint import Checkpoint, read, sensible, write
 from jaxmf.serving.fitting import Method, fit_model, kernel_of
 from jaxmf.serving.frames import Columns, Frame, Ids, Side, Sides, Unknown, checked, pair_rows
 from jaxmf.serving.models import Point, Posterior

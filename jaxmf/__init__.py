@@ -3,11 +3,12 @@
 from jaxmf.baselines import interop, surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import convergence, metrics, ranking
+from jaxmf.keeping import checkpoint
 from jaxmf.model import kernels, likelihoods, links, objective, params, posterior, priors, problem, rows, tables
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.online import asking, drift, fold_in, laplace, update
-from jaxmf.serving import checkpoint, explain, neighbours, recommend
+from jaxmf.serving import explain, neighbours, recommend
 from jaxmf.serving.recommender import Recommender
 from jaxmf.training import als, gibbs, loop, notebook, sgd, tune
 from jaxmf.training.loop import Fit, Watch

@@ -18,8 +18,9 @@ from reference import KERNELS
 
 import jaxmf
 from jaxmf import Recommender
-from jaxmf.serving import checkpoint, files, kept
-from jaxmf.serving.checkpoint import load_state, save_state
+from jaxmf.keeping import checkpoint, manifests
+from jaxmf.keeping.checkpoint import load_state, save_state
+from jaxmf.serving import kept
 from jaxmf.training import als
 
 pytestmark = pytest.mark.optax
@@ -136,7 +137,7 @@ def test_a_save_replaces_the_last_one_whole(rec, saved):
     other = rec.forget([1])
     other.save(saved)
     assert_same(Recommender.load(saved), other)
-    assert len(list(saved.iterdir())) == 2
+    assert len(list(saved.iterdir())) == 3
 
 
 @pytest.mark.parametrize("step", range(1, 12, 2))
@@ -155,7 +156,7 @@ def test_a_crash_leaves_the_previous_one(rec, saved, monkeypatch, step):
     monkeypatch.undo()
     rec.forget([1]).save(saved)
     assert_same(Recommender.load(saved), rec.forget([1]))
-    assert len(list(saved.iterdir())) == 2
+    assert len(list(saved.iterdir())) == 3
 
 
 def test_every_damaged_byte_is_refused(rec, saved):
@@ -190,7 +191,7 @@ def forged(path: Path, **changes) -> None:
     """The manifest with other contents and the right checksum."""
     manifest = json.loads((path / "manifest.json").read_text())
     del manifest["checksum"]
-    (path / "manifest.json").write_text(files.sealed(manifest | changes))
+    (path / "manifest.json").write_text(manifests.sealed(manifest | changes))
 
 
 def test_what_cannot_be_read_says_why(saved, tmp_path):
@@ -215,7 +216,7 @@ def test_nothing_else_is_overwritten(rec, tmp_path):
             rec.save(place)
 
 
-@pytest.mark.parametrize("step", ["check_file", "_load_arrays"])
+@pytest.mark.parametrize("step", ["check_file", "load_arrays"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_save_while_reading_gives_the_new_one(rec, saved, monkeypatch, step, after):
     """Whoever reads the old one's files meanwhile finds them gone, or has read them already."""

@@ -1,1 +1,1 @@
-"""What answers requests: recommendations, neighbours, explanations; models with their ids, and how they are kept."""
+"""What answers requests: recommendations, neighbours, explanations; models with their ids, and what is kept of them."""

@@ -14,12 +14,13 @@ from jaxmf.data.changes import merge, remove_users
 from jaxmf.data.ids import Vocabulary
 from jaxmf.data.ratings import Columns, Duplicates, Ratings, from_columns
 from jaxmf.data.settings import check_choice, check_whole
+from jaxmf.keeping.checkpoint import Checkpoint, read, write
+from jaxmf.keeping.files import sensible
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import answers, kept, models
-from jaxmf.serving.checkpoint import Checkpoint, read, sensible, write
 from jaxmf.serving.fitting import Method, fit_model, kernel_of
 from jaxmf.serving.frames import Ids, Side, Sides, Unknown, checked, pair_rows
 from jaxmf.training.loop import Watch

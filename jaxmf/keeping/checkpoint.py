@@ -3,41 +3,35 @@
 A checkpoint is a folder. Its `manifest.json` names a data folder inside it, and the size and SHA-256 of every file
 there: the arrays, by Orbax, and JSON documents beside them. A save writes a data folder of its own and then replaces
 the manifest, which is the one step that counts: where it stops before that, the previous checkpoint is still the one.
+Saves to one place wait for each other, and leave alone what none of them wrote.
 Nothing that is read is run: arrays are numbers, documents are JSON. The checksums guard against accidents and not
-against a forger, so what a document says is checked again where it is used.
+against a forger. So only files inside the folder are opened, sizes are checked before anything is read, arrays' forms
+before anything is allocated, and what a document says where it is used.
 """
 
 import json
-import math
 import os
-import re
-import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxmf.serving.files import COPY, check_file, digest, files, sealed, to_disk
+from jaxmf.keeping.arrays import Form, forms, load_arrays, n_bytes, orbax_v1, write_arrays
+from jaxmf.keeping.files import COPY, EACH, NONSENSE, ROOM, check_file, digest, files, sensible, to_disk
+from jaxmf.keeping.manifests import FORMAT, MANIFEST, read_manifest, sealed
+from jaxmf.keeping.places import begin, check_place, claim, replace_manifest, sweep, writing
 from jaxmf.training.leaves import named, unnamed
 
-FORMAT = 2
-"""The format that is written, and the newest that is read; 1 had no links."""
+ARRAYS = "arrays"
 
-MANIFEST, ARRAYS = "manifest.json", "arrays"
-DATA = re.compile(r"data-[0-9a-f]{32}")
-
-CHUNK = 2**22
-"""Bytes a chunk of an array."""
+TEXT = 256
+"""Bytes of ids that a byte of arrays may have beside it: a row of a table is at least eight bytes."""
 
 TRIES = 5
 """How often reading starts over where a save completes meanwhile."""
-
-NONSENSE = (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
-"""What comes of taking a document for what it is not."""
 
 State = TypeVar("State")
 
@@ -57,41 +51,41 @@ class Checkpoint(NamedTuple):
 
 
 def write(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
-    """Save a checkpoint, in place of the one that is at `path` if there is one; one writer at a time.
+    """Save a checkpoint, in place of the one that is at `path` if there is one.
+
+    One writer at a time: others to the same place wait for it. What a save that died has left there is removed.
 
     Raises:
-        ValueError: If something else is at `path`.
-        ImportError: If Orbax is not installed.
+        ValueError: If something else is at `path`, others save there for longer than `places.WAIT`, or the documents
+            are too large for the arrays.
+        ImportError: If Orbax or filelock is not installed.
     """
     path = Path(path).absolute()
-    _check_place(path)
-    path.mkdir(parents=True, exist_ok=True)
-    folder = path / f"data-{uuid.uuid4().hex}"
-    folder.mkdir()
     arrays = {name: np.asarray(array) for name, array in checkpoint.arrays.items()}
-    _write_arrays(folder / ARRAYS, arrays)
-    for name, document in checkpoint.documents.items():
-        (folder / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
-    manifest = {
-        "format": FORMAT,
-        "kind": checkpoint.kind,
-        "folder": folder.name,
-        "arrays": {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()},
-        "files": {name: [file.stat().st_size, digest(file)] for name, file in files(folder).items()},
-    }
-    for file in folder.rglob("*"):
-        to_disk(file)
-    to_disk(folder)
-    fresh = path / f"{MANIFEST}.{folder.name}"
-    fresh.write_text(sealed(manifest), encoding="utf-8")
-    to_disk(fresh)
-    fresh.replace(path / MANIFEST)
-    to_disk(path)
-    for old in path.iterdir():
-        if DATA.fullmatch(old.name) and old != folder:
-            shutil.rmtree(old)
-        elif old.name.startswith(f"{MANIFEST}."):
-            old.unlink()
+    texts = {f"{name}.json": json.dumps(document).encode() for name, document in checkpoint.documents.items()}
+    size, limit = sum(map(len, texts.values())), _room({name: (a.dtype, a.shape) for name, a in arrays.items()})
+    if size > limit:
+        raise ValueError(f"ids and settings take {size} bytes, beside these arrays at most {limit}: make ids shorter")
+    orbax_v1()
+    with writing(path) as last:
+        folder = begin(path, f"data-{uuid.uuid4().hex}")
+        write_arrays(folder / ARRAYS, arrays)
+        for name, text in texts.items():
+            (folder / name).write_bytes(text)
+        manifest = {
+            "format": FORMAT,
+            "kind": checkpoint.kind,
+            "folder": folder.name,
+            "arrays": {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()},
+            "files": {name: [file.stat().st_size, digest(file)] for name, file in files(folder).items()},
+        }
+        for file in folder.rglob("*"):
+            to_disk(file)
+        to_disk(folder)
+        if last:
+            claim(path, last)
+        replace_manifest(path, folder.name, sealed(manifest))
+        sweep(path, folder.name)
 
 
 def read(path: str | os.PathLike, kind: str) -> Checkpoint:
@@ -105,75 +99,47 @@ def read(path: str | os.PathLike, kind: str) -> Checkpoint:
     path = Path(path).absolute()
     with sensible(path):
         for _ in range(TRIES):
-            manifest = _manifest(path)
+            manifest = read_manifest(path)
             # A save removes the old folder after it has replaced the manifest: what was read counts where that stands.
             try:
                 found = _contents(path, manifest, kind)
             except (ValueError, OSError, *NONSENSE):
-                if _manifest(path) == manifest:
+                if read_manifest(path) == manifest:
                     raise
             else:
-                if _manifest(path) == manifest:
+                if read_manifest(path) == manifest:
                     return found
     raise ValueError(f"{path} was saved anew {TRIES} times while it was read: save it less often, or load it later")
-
-
-@contextmanager
-def sensible(path: str | os.PathLike) -> Iterator[None]:
-    """Turns what a document raises where it is taken for what it is not into a ValueError that says so."""
-    try:
-        yield
-    except NONSENSE as error:
-        raise ValueError(f"{path} makes no sense, {type(error).__name__}: {error}. No save wrote it: {COPY}") from error
 
 
 def _contents(path: Path, manifest: dict[str, Any], kind: str) -> Checkpoint:
     if manifest["kind"] != kind:
         raise ValueError(f"{path} holds a {manifest['kind']} and not a {kind}: load it as what it is")
-    if not DATA.fullmatch(manifest["folder"]):
-        raise ValueError(f"{path / MANIFEST} names the folder {manifest['folder']!r}, which no save does: {COPY}")
     folder = path / manifest["folder"]
-    found, told = files(folder), manifest["files"]
+    told, expected = manifest["files"], forms(manifest["arrays"])
+    documents = {name for name in told if name.endswith(".json") and "/" not in name}
+    _check_sizes(folder, expected, {name: entry[0] for name, entry in told.items()}, documents)
+    found = files(folder)
     for name in told.keys() | found.keys():
         check_file(folder / name, *told.get(name, (None, None)), missing=name not in found)
-    arrays = _load_arrays(folder / ARRAYS, manifest["arrays"], sum(size for size, _ in told.values()))
-    documents = {
-        name.removesuffix(".json"): json.loads((folder / name).read_bytes())
-        for name in told
-        if name.endswith(".json") and "/" not in name
-    }
-    return Checkpoint(kind, arrays, documents)
+    arrays = load_arrays(folder / ARRAYS, expected)
+    texts = {name.removesuffix(".json"): (folder / name).read_bytes() for name in documents}
+    return Checkpoint(kind, arrays, {name: json.loads(text) for name, text in texts.items()})
 
 
-def _load_arrays(folder: Path, told: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
-    """The arrays, whose dtypes and shapes are told; what is on disk is of `size` bytes."""
-    forms = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in told.items()}
-    needed = sum(dtype.itemsize * math.prod(shape) for dtype, shape in forms.values())
-    if needed > size:
+def _check_sizes(folder: Path, expected: Mapping[str, Form], told: Mapping[str, int], documents: set[str]) -> None:
+    """Refuse files that are too small or too large for the arrays, before any is read."""
+    needed = n_bytes(expected)
+    size = sum(told[name] for name in told if name not in documents)
+    if not needed <= size <= 2 * needed + ROOM + EACH * len(expected):
         raise ValueError(f"{folder} is of arrays of {needed} bytes and its files of {size}, which no save does: {COPY}")
-    empty = {name: np.empty(shape, dtype) for name, (dtype, shape) in forms.items()}
-    whole = {name: array for name, array in empty.items() if array.size}
-    loaded = _orbax().load(folder, whole) if whole else {}
-    arrays = {name: np.asarray(loaded.get(name, empty[name])) for name in empty}
-    for name, array in arrays.items():
-        if (array.dtype, array.shape) != forms[name]:
-            raise ValueError(f"{folder} holds {name} of shape {array.shape} and not {forms[name][1]}: {COPY}")
-    return arrays
+    if (size := sum(told[name] for name in documents)) > _room(expected):
+        raise ValueError(f"{folder} is of documents of {size} bytes beside arrays of {needed}: no save does so. {COPY}")
 
 
-def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    whole = {name: array for name, array in arrays.items() if array.size}  # Orbax keeps no empty arrays
-    if not whole:
-        return
-    orbax = _orbax()
-    context = orbax.Context()
-    # Factors hardly compress, and a chunk is what reading holds besides the array.
-    context.array.saving.use_compression = False
-    context.array.saving.storage_options.chunk_byte_size = CHUNK
-    with context:
-        orbax.save(folder, whole)
-    for note in folder.rglob("commit_success.txt"):  # it tells the folder's path on this machine
-        note.write_text("", encoding="utf-8")
+def _room(arrays: Mapping[str, Form]) -> int:
+    """Bytes that documents beside these arrays never exceed."""
+    return ROOM + TEXT * n_bytes(arrays)
 
 
 def save_state(path: str | os.PathLike, state: PyTree, *, epoch: int = 0, run: dict[str, Any] | None = None) -> None:
@@ -244,8 +210,8 @@ class Keeper(NamedTuple):
         if not self.every >= 1:
             raise ValueError(f"every must be 1 or more, got {self.every}: it is the number of epochs between two saves")
         if not (Path(self.path) / MANIFEST).exists():
-            _orbax()
-            _check_place(Path(self.path))
+            orbax_v1()
+            check_place(Path(self.path).absolute())
             return state, 0
         return load_state(self.path, state, run=self._run(run))
 
@@ -255,41 +221,3 @@ class Keeper(NamedTuple):
 
     def _run(self, run: Mapping[str, Any]) -> dict[str, Any]:
         return {**{f"settings.{name}": value for name, value in (self.settings or {}).items()}, **run}
-
-
-def _check_place(path: Path) -> None:
-    """Refuse a file, and a folder that holds something else."""
-    nearest = next(place for place in (path, *path.parents) if place.exists())
-    if not nearest.is_dir():
-        raise ValueError(f"{nearest} is a file and no checkpoint: name a new folder or a checkpoint's")
-    names = [entry.name for entry in path.iterdir()] if path.exists() else []
-    strangers = [name for name in names if not (name.startswith(MANIFEST) or DATA.fullmatch(name))]
-    if strangers:
-        raise ValueError(f"{path} is no checkpoint, it holds {strangers[0]!r}: name a new folder or a checkpoint's")
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    file = path / MANIFEST
-    if not file.is_file():
-        raise ValueError(f"no checkpoint at {path}: there is no {MANIFEST}")
-    try:
-        text = file.read_text(encoding="utf-8")
-        manifest = json.loads(text)
-        del manifest["checksum"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{file} is truncated or altered, it is no whole manifest: {COPY}") from error
-    if text != sealed(manifest):
-        raise ValueError(f"{file} is altered, its checksum is another: {COPY}")
-    if manifest["format"] not in range(1, FORMAT + 1):
-        raise ValueError(
-            f"{path} is of format {manifest['format']!r} and this version of jaxmf reads 1 to {FORMAT}: update jaxmf"
-        )
-    return manifest
-
-
-def _orbax():  # noqa: ANN202 a module
-    try:
-        from orbax.checkpoint import v1
-    except ImportError as error:
-        raise ImportError("checkpoints need Orbax, the extra `checkpoint`: pip install 'jaxmf[checkpoint]'") from error
-    return v1

@@ -1,0 +1,1 @@
+"""What is kept: checkpoints, written whole or not at all, and the files they are made of."""

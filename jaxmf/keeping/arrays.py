@@ -1,0 +1,124 @@
+"""Arrays on disk, by Orbax: as they are, without compression, so that their files say how large they can be."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxmf.keeping.files import COPY
+
+CHUNK = 2**22
+"""Bytes a chunk of an array."""
+
+CODECS = {"bytes", "crc32c", "sharding_indexed"}
+"""How chunks are stored: by none of these does an array grow as it is read."""
+
+Form = tuple[np.dtype, tuple[int, ...]]
+"""An array's dtype and shape."""
+
+
+def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays into a new folder; where all are empty there is none.
+
+    Raises:
+        ImportError: If Orbax is not installed.
+    """
+    full = {name: array for name, array in arrays.items() if array.size}  # Orbax keeps no empty arrays
+    if not full:
+        return
+    orbax = orbax_v1()
+    context = orbax.Context()
+    # Factors hardly compress, and a chunk is what reading holds besides the array.
+    context.array.saving.use_compression = False
+    context.array.saving.storage_options.chunk_byte_size = CHUNK
+    with context:
+        orbax.save(folder, full)
+    for note in folder.rglob("commit_success.txt"):  # it tells the folder's path on this machine
+        note.write_text("", encoding="utf-8")
+
+
+def forms(told: Mapping[str, Any]) -> dict[str, Form]:
+    """Dtypes and shapes by name, from what a manifest tells.
+
+    Raises:
+        ValueError: If a dimension is negative.
+    """
+    found = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in told.items()}
+    for name, (_, shape) in found.items():
+        if not all(size >= 0 for size in shape):
+            raise ValueError(f"{name} has the shape {shape}, which no array has: {COPY}")
+    return found
+
+
+def n_bytes(arrays: Mapping[str, Form]) -> int:
+    """Bytes that arrays of these dtypes and shapes take."""
+    return sum(dtype.itemsize * math.prod(shape) for dtype, shape in arrays.values())
+
+
+def load_arrays(folder: Path, expected: Mapping[str, Form]) -> dict[str, np.ndarray]:
+    """The arrays of a folder, which have to be of these dtypes and shapes, and stored in their own size.
+
+    Raises:
+        ValueError: If one is not, which is known before any is read.
+        ImportError: If Orbax is not installed.
+    """
+    full = {name: form for name, form in expected.items() if math.prod(form[1])}
+    arrays = {name: np.empty(shape, dtype) for name, (dtype, shape) in expected.items() if name not in full}
+    if full:
+        orbax = orbax_v1()
+        # Of an array to load into, Orbax takes no more than the dtype and the shape.
+        like = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, (dtype, shape) in full.items()}
+        try:
+            check_stored(folder, full)
+            arrays |= {name: np.asarray(array) for name, array in orbax.load(folder, like).items()}
+        except (RuntimeError, OSError) as error:
+            raise ValueError(f"{folder} can't be read, {type(error).__name__}: {error}. {COPY.capitalize()}") from error
+    return {name: arrays[name] for name in expected}
+
+
+def check_stored(folder: Path, expected: Mapping[str, Form]) -> None:
+    """Refuse arrays that are stored as no save does: of another form, in chunks larger than the array, or compressed.
+
+    Only their descriptions are read.
+
+    Raises:
+        ValueError: If one is.
+    """
+    import tensorstore  # what Orbax stores arrays by
+
+    base = {"driver": "file", "path": f"{folder / 'state'}/"}
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    for name, (dtype, shape) in expected.items():
+        text = store.read(f"{name}/zarr.json").result().value
+        if not text:
+            raise ValueError(f"{folder} holds no {name}: {COPY}")
+        description = json.loads(text)
+        found = tuple(description["shape"])
+        if found != shape:
+            raise ValueError(f"{folder} holds {name} of shape {found} and not {shape}: {COPY}")
+        if description["data_type"] != dtype.name:
+            raise ValueError(f"{folder} holds {name} of {description['data_type']} and not {dtype.name}: {COPY}")
+        _check_chunks(f"{folder} holds {name}", description["chunk_grid"], description["codecs"], shape)
+
+
+def _check_chunks(what: str, grid: dict[str, Any], codecs: list[dict[str, Any]], shape: tuple[int, ...]) -> None:
+    chunk = tuple(grid["configuration"]["chunk_shape"])
+    if len(chunk) != len(shape) or not all(0 < size <= whole for size, whole in zip(chunk, shape, strict=True)):
+        raise ValueError(f"{what} of shape {shape} in chunks of {chunk}, which no save does: {COPY}")
+    for codec in codecs:
+        if codec["name"] not in CODECS:
+            raise ValueError(f"{what} by {codec['name']!r}, and a save uses only {sorted(CODECS)}: {COPY}")
+        if codec["name"] == "sharding_indexed":
+            _check_chunks(what, codec, codec["configuration"]["codecs"], chunk)
+
+
+def orbax_v1():  # noqa: ANN201 a module
+    """Orbax, or how to get it."""
+    try:
+        from orbax.checkpoint import v1
+    except ImportError as error:
+        raise ImportError("checkpoints need Orbax, the extra `checkpoint`: pip install 'jaxmf[checkpoint]'") from error
+    return v1

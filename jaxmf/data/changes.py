@@ -25,7 +25,7 @@ def merge(old: Ratings, new: Ratings) -> Ratings:
     names = ("user", "item", "rating", "weight")
     columns = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in names}
     both = Ratings(**columns, n_users=max(old.n_users, new.n_users), n_items=max(old.n_items, new.n_items))
-    _, last = np.unique(_pairs(both)[::-1], return_index=True)
+    _, last = np.unique(pairs(both.user, both.item)[::-1], return_index=True)
     return both.take(np.sort(len(both) - 1 - last))
 
 
@@ -35,13 +35,8 @@ def remove(ratings: Ratings, user: ArrayLike, item: ArrayLike) -> Ratings:
     Raises:
         ValueError: If one of the pairs has no rating.
     """
-    user, item = np.asarray(user, np.int64), np.asarray(item, np.int64)
-    gone, pairs = user * ratings.n_items + item, _pairs(ratings)
-    unknown = ~np.isin(gone, pairs) | (item < 0) | (item >= ratings.n_items)
-    if unknown.any():
-        at = int(unknown.argmax())
-        raise ValueError(f"user row {user[at]} has not rated item row {item[at]}: there is nothing to remove")
-    return ratings.take(~np.isin(pairs, gone))
+    rated = pairs(ratings.user, ratings.item)
+    return ratings.take(~np.isin(rated, rated_pairs(rated, user, item)))
 
 
 def remove_users(ratings: Ratings, user: ArrayLike) -> Ratings:
@@ -73,6 +68,27 @@ def time_decay(
     return np.exp2(-age / half_life).astype(np.float32)
 
 
-def _pairs(ratings: Ratings) -> Int[np.ndarray, " n"]:
-    """One number a pair."""
-    return np.asarray(ratings.user, np.int64) * ratings.n_items + np.asarray(ratings.item)
+def pairs(user: ArrayLike, item: ArrayLike) -> Int[np.ndarray, " n"]:
+    """One number for each pair of a user's row and an item's.
+
+    Example:
+        >>> pairs([0, 1], [5, 0])
+        array([         5, 4294967296])
+    """
+    return np.asarray(user, np.int64) << 32 | np.asarray(item, np.int64)
+
+
+def rated_pairs(rated: Int[np.ndarray, " n"], user: ArrayLike, item: ArrayLike) -> Int[np.ndarray, " m"]:
+    """The numbers of the pairs (`user`, `item`), which are among the `rated` ones.
+
+    Raises:
+        ValueError: With the first pair that is not.
+    """
+    asked = pairs(user, item)
+    unknown = ~np.isin(asked, rated)
+    if unknown.any():
+        at = int(unknown.argmax())
+        raise ValueError(
+            f"user row {np.asarray(user)[at]} has not rated item row {np.asarray(item)[at]}: there is nothing to remove"
+        )
+    return asked

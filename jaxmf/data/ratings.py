@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Hashable, Iterable
 from datetime import datetime
+from functools import cached_property, reduce
 from typing import Any, Literal, NamedTuple, Self, no_type_check
 
 import narwhals as nw
@@ -12,6 +13,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
+from jaxmf.data.layers import settled
 from jaxmf.data.settings import check_choice
 
 Duplicates = Literal["error", "last", "mean"]
@@ -91,19 +93,31 @@ class Vocabulary:
         Raises:
             ValueError: If an id comes twice.
         """
-        self.index = ids if isinstance(ids, pd.Index) else _index(ids)
-        if not self.index.is_unique:
-            twice = self.index[self.index.duplicated()][0]
+        index = ids if isinstance(ids, pd.Index) else _index(ids)
+        if not index.is_unique:
+            twice = index[index.duplicated()][0]
             raise ValueError(f"id {twice!r} comes more than once: a row has one id; drop the duplicates")
+        self._layers = (index,)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return sum(map(len, self._layers))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and bool(self.index.equals(other.index))
 
     def __hash__(self) -> int:
         return hash(tuple(self.index))
+
+    @cached_property
+    def index(self) -> pd.Index:
+        """All ids in row order, in one piece: O(ids) where some were appended, once."""
+        return reduce(_appended, self._layers)
+
+    @property
+    def kind(self) -> str | None:
+        """What the ids are, all of them; none where there is no id."""
+        first = next(filter(len, self._layers), None)
+        return None if first is None else kind(first[0])
 
     def encode(self, ids: Iterable[Hashable], *, unknown: Unknown = "error") -> Int[np.ndarray, " n"]:
         """Row of each id.
@@ -116,7 +130,11 @@ class Vocabulary:
             ValueError: If an id is unknown and that is an error.
         """
         ids = _index(ids)
-        rows = self.index.get_indexer(ids).astype(np.int32)
+        rows, first = np.full(len(ids), -1, np.int32), 0
+        for layer in self._layers:
+            found = layer.get_indexer(ids)
+            rows = np.where(found < 0, rows, found + first).astype(np.int32)
+            first += len(layer)
         if unknown == "error" and (rows < 0).any():
             raise ValueError(
                 f"id {ids[rows < 0].tolist()[0]!r} is not among the {len(self)} known ids: "
@@ -129,17 +147,26 @@ class Vocabulary:
         return self.index.to_numpy()[np.asarray(rows)]
 
     def extend(self, ids: Iterable[Hashable]) -> "Vocabulary":
-        """A vocabulary with the new ones among `ids` appended in order of appearance; known rows keep their number."""
+        """A vocabulary with the new ones among `ids` appended in order of appearance; known rows keep their number.
+
+        It costs the new ids; the known ones are shared.
+        """
         ids = _index(ids)
-        new = ids[~ids.isin(self.index)].unique()
+        new = ids[self.encode(ids, unknown="mark") < 0].unique()
         if not len(new):
             return self
-        if len(self) and kind(self.index[0]) != kind(new[0]):
+        if self.kind not in (None, kind(new[0])):
             raise ValueError(
-                f"id {new[0]!r} is of kind {kind(new[0])}, the known ids of {kind(self.index[0])}: "
-                "convert them to one kind"
+                f"id {new[0]!r} is of kind {kind(new[0])}, the known ids of {self.kind}: convert them to one kind"
             )
-        return Vocabulary(self.index.append(new) if len(self) else new)
+        grown = Vocabulary.__new__(Vocabulary)
+        grown._layers = (*self._settled, new) if len(self) else (new,)
+        return grown
+
+    @cached_property
+    def _settled(self) -> tuple[pd.Index, ...]:
+        """The layers, few and ever smaller: kept, so that all that grow from here share what joining them cost."""
+        return settled(self._layers, _appended)
 
 
 class Dataset(NamedTuple):
@@ -229,6 +256,10 @@ def kind(value: object) -> str:
             return python.__name__
     names = {"b": "bool", "i": "int", "u": "int", "f": "float", "M": "datetime"}
     return names.get(getattr(getattr(value, "dtype", None), "kind", ""), type(value).__name__)
+
+
+def _appended(known: pd.Index, new: pd.Index) -> pd.Index:
+    return known.append(new) if len(known) else new
 
 
 def _index(ids: Iterable[Hashable]) -> pd.Index:

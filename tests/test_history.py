@@ -1,5 +1,7 @@
 """A history is what `changes` makes of its ratings, step by step, at a cost that does not grow with it."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,7 +104,7 @@ def test_what_is_large_is_shared_and_layers_are_few():
 def test_layers_keep_their_order_and_shrink(layers):
     joined = settled(layers, str.__add__)
     assert "".join(joined) == "".join(layers)
-    assert all(len(one) >= RATIO * len(next_) for one, next_ in zip(joined, joined[1:], strict=False))
+    assert all(len(one) >= RATIO * len(next_) for one, next_ in itertools.pairwise(joined))
 
 
 def test_nothing_writes_to_a_history():

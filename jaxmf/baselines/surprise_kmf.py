@@ -8,6 +8,7 @@ import numpy as np
 from surprise import AlgoBase, Prediction, PredictionImpossible, Trainset
 from surprise.utils import get_rng
 
+from jaxmf.data.history import History
 from jaxmf.data.ratings import Ratings, Vocabulary
 from jaxmf.model.kernels import Kernel, for_range
 from jaxmf.model.priors import Prior, Priors
@@ -100,7 +101,7 @@ class KMF(AlgoBase):
             implicit=self.implicit,
             watch=Watch(progress=self.verbose),
         )
-        self.recommender = Recommender(model, users, items, ratings, Columns(), (low, high))
+        self.recommender = Recommender(model, users, items, History(ratings), Columns(), (low, high))
         return self
 
     def _seed(self) -> int:

@@ -6,8 +6,10 @@ import narwhals as nw
 import numpy as np
 from jaxtyping import Int
 
-from jaxmf.data.ratings import Ratings
-from jaxmf.serving import neighbours
+from jaxmf.data import changes
+from jaxmf.data.history import History
+from jaxmf.data.settings import check_whole
+from jaxmf.serving import neighbours, shapes
 from jaxmf.serving.explain import explain
 from jaxmf.serving.frames import Frame, Ids, Side, Sides, asked, of_users, rows_of_ids
 from jaxmf.serving.models import Point, Posterior
@@ -16,7 +18,7 @@ from jaxmf.serving.recommend import TopN
 
 def best(
     model: Point | Posterior,
-    ratings: Ratings,
+    history: History,
     sides: Sides,
     users: Ids,
     n: int,
@@ -36,7 +38,9 @@ def best(
     if exclude_seen:
         check_history(sides.user, rows, "pass exclude_seen=False, or ")
     few = _choice(sides.item, candidates, exclude)
-    found = model.best(rows, n=n, seen=of_users(ratings, rows) if exclude_seen else None, **few)
+    check_whole("n", n, least=1, meaning="the length of each list")
+    seen = of_users(history.of_users(rows[rows >= 0]), rows) if exclude_seen else None
+    found = shapes.best(model, rows, n=n, seen=seen, **few)
     return _frame(found, ids, sides.item, (sides.user.column, sides.item.column), library)
 
 
@@ -64,7 +68,7 @@ def similar(
 
 def explained(
     model: Point | Posterior,
-    ratings: Ratings,
+    history: History,
     sides: Sides,
     user: Hashable,
     item: Hashable,
@@ -80,7 +84,7 @@ def explained(
     rows = rows_of_ids(sides.user, [user], remedy="fold it in first")
     check_history(sides.user, rows)
     (at,) = rows_of_ids(sides.item, [item], remedy="fold it in first")
-    theirs = ratings.take(ratings.user == rows[0])
+    theirs = history.of_users(rows)
     links = model.links if len(model.links.user) else None
     why = explain(model.params, model.kernel, theirs, int(at), prior=model.prior, links=links)
     order = np.argsort(-why.contribution, kind="stable")
@@ -99,6 +103,21 @@ def chosen(side: Side, ids: Ids, name: str) -> Int[np.ndarray, " n"]:
         ValueError: If they are no list of ids, or one is unknown.
     """
     return rows_of_ids(side, asked(ids, side, "", name)[0], remedy="leave it out, or fold it in first")
+
+
+def without_pairs(history: History, sides: Sides, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> History:
+    """The history without these pairs.
+
+    Raises:
+        ValueError: With the ids of the first pair that has no rating.
+    """
+    known = history.of_users(user)
+    unrated = ~np.isin(changes.pairs(user, item), changes.pairs(known.user, known.item))
+    if unrated.any():
+        at = int(unrated.argmax())
+        who, what = (side.known.index[[row[at]]].tolist()[0] for side, row in zip(sides, (user, item), strict=True))
+        raise ValueError(f"user {who!r} has not rated item {what!r}: there is nothing to forget")
+    return history.without(user, item)
 
 
 def check_spread(model: Point | Posterior, frozen: tuple[int, int]) -> None:

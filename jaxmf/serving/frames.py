@@ -1,5 +1,7 @@
 """Between a frame's columns and rows."""
 
+import itertools
+from collections.abc import Mapping, Sized
 from typing import Any, Literal, NamedTuple
 
 import narwhals as nw
@@ -11,9 +13,10 @@ from jaxmf.data.ratings import Ratings, Vocabulary, ids_of, kind
 from jaxmf.data.settings import check_choice
 
 Unknown = Literal["bias", "nan", "error"]
+UnknownItems = Literal["new", "error", "ignore"]
 
 Frame = Any
-"""A frame of any library that narwhals reads."""
+"""A frame of any library that narwhals reads; or a dict of columns, or a list of records, as `table_of` takes them."""
 
 Ids = Any
 """Several ids: a list, an array or a column of them, or a frame, of which its column of such ids counts."""
@@ -73,6 +76,48 @@ def checked(columns: Columns) -> Columns:
     return columns
 
 
+def table_of(given: Frame, columns: Columns) -> Frame:
+    """A frame of what is one, or a dict of columns, or a list of records: what a JSON body is.
+
+    Raises:
+        ValueError: If a record has no such column as others have, or columns differ in length.
+
+    Example:
+        >>> table_of([{"user": 1, "item": 7}, {"user": 1, "item": 9}], Columns())["item"].tolist()
+        [7, 9]
+    """
+    if isinstance(given, list | tuple) and all(isinstance(record, Mapping) for record in given):
+        names = [name for name in columns if name is not None and any(name in record for record in given)]
+        for at, name in itertools.product(range(len(given)), names):
+            if name not in given[at]:
+                raise ValueError(f"record {at} has no {name!r}, others have: give each record the same keys")
+        given = {name: [record[name] for record in given] for name in names}
+    if not isinstance(given, Mapping):
+        return given
+    lengths = {name: len(column) for name, column in given.items() if isinstance(column, Sized)}
+    single = [name for name, column in given.items() if name not in lengths or isinstance(column, str | bytes)]
+    if single:
+        raise ValueError(f"column {single[0]!r} is {given[single[0]]!r}, no list of values: give a list a column")
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the columns have different lengths, {lengths}: give each a value a row")
+    return pd.DataFrame({name: pd.Series(list(column)) for name, column in given.items()})
+
+
+def known_items(frame: Frame, side: Side, unknown: UnknownItems) -> Frame:
+    """The rows of a frame whose items may be folded in: all, or those that are known, or an error where some are not.
+
+    Raises:
+        ValueError: If `unknown` is no such word, or an item is unknown and that is an error.
+    """
+    check_choice("unknown_items", unknown, UnknownItems)
+    table: nw.DataFrame = nw.from_native(frame, eager_only=True)
+    if unknown == "new" or not len(table):
+        return frame
+    remedy = 'pass unknown_items="ignore" to leave it out, or "new" to add it' if unknown == "error" else None
+    rows = rows_of_ids(side, ids_of(_column(table, side.column)), remedy=remedy)
+    return table.filter((rows >= 0).tolist()).to_native() if (rows < 0).any() else frame
+
+
 def pair_rows(
     frame: Frame,
     sides: Sides,
@@ -107,7 +152,7 @@ def rows_of_ids(side: Side, ids: np.ndarray | list, *, remedy: str | None = None
     missing = pd.Index(ids, dtype=None if number else object, tupleize_cols=False).isna()
     if missing.any():
         raise ValueError(f"no {side.name} id at position {int(missing.argmax())}: leave it out")
-    known = kind(side.known.index[0]) if len(side.known) else None
+    known = side.known.kind
     for value in {type(value): value for value in (ids[:1] if number else ids)}.values():
         known = known or kind(value)
         if kind(value) != known:
@@ -136,6 +181,9 @@ def asked(ids: Ids, side: Side, library: str, name: str) -> tuple[list, str]:
     Raises:
         ValueError: If there is no such column, or they are one id and not several.
     """
+    if isinstance(ids, Mapping) or (isinstance(ids, list) and ids and isinstance(ids[0], Mapping)):
+        ids = ids_of(_column(nw.from_native(table_of(ids, Columns(side.column, side.column))), side.column))
+        ids = list(dict.fromkeys(ids))
     native = nw.from_native(ids, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(native, nw.DataFrame):
         native = _column(native, side.column).unique(maintain_order=True)

@@ -4,11 +4,14 @@ from jaxmf.baselines import interop, surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import convergence, metrics, ranking
 from jaxmf.model import kernels, likelihoods, links, objective, params, priors, rows, tables
+from jaxmf.naming import name_functions
 from jaxmf.online import asking, drift, fold_in, laplace, posterior, update
 from jaxmf.serving import checkpoint, explain, neighbours, recommend
 from jaxmf.serving.recommender import Recommender
 from jaxmf.training import als, gibbs, loop, notebook, sgd, tune
 from jaxmf.training.loop import Fit, Watch
+
+name_functions()
 
 __all__ = [
     "Fit",

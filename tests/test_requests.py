@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import jaxmf
 from jaxmf import Recommender
 from jaxmf.serving.shapes import room
 
@@ -50,9 +51,7 @@ def test_an_empty_request_is_a_strangers(service):
     assert len(stranger) == 10
     only_unknown = pd.DataFrame({"user": ["visitor"], "item": [-1], "rating": [3.0]})
     for request in ([], {}, FRAME[:0], pd.DataFrame(), only_unknown):
-        pd.testing.assert_frame_equal(
-            service.fold_in(request, unknown_items="ignore").recommend(["visitor"]), stranger
-        )
+        pd.testing.assert_frame_equal(service.fold_in(request, unknown_items="ignore").recommend(["visitor"]), stranger)
 
 
 def test_records_and_columns_are_frames(rec, service):
@@ -106,6 +105,12 @@ def test_a_person_can_read_a_recommender(rec):
     assert repr(rec.without_users()).startswith("<Recommender: 0 users, 20 items, 0 ratings; ")
     sampled = Recommender.fit(FRAME, method="gibbs", rank=1, epochs=4)
     assert f"{len(sampled.model.params.offset)} draws, rank 1" in repr(sampled)
+
+
+def test_a_module_that_is_called_says_where_its_function_is():
+    for name, function in (("fold_in", "fold_in_users"), ("explain", "explain"), ("recommend", "top_n")):
+        with pytest.raises(TypeError, match=rf"is a module: call jaxmf\.{name}\.{function}"):
+            getattr(jaxmf, name)()
 
 
 def test_after_warming_up_nothing_is_compiled(rec, service):

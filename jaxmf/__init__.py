@@ -7,11 +7,14 @@ from jaxmf.keeping import checkpoint
 from jaxmf.model import kernels, likelihoods, links, objective, params, posterior, priors, problem, rows, tables
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
+from jaxmf.naming import name_functions
 from jaxmf.online import asking, drift, fold_in, laplace, update
 from jaxmf.serving import explain, neighbours, recommend
 from jaxmf.serving.recommender import Recommender
 from jaxmf.training import als, gibbs, loop, notebook, sgd, tune
 from jaxmf.training.loop import Fit, Watch
+
+name_functions()
 
 __all__ = [
     "Fit",

@@ -322,4 +322,4 @@ def test_transposing_a_posterior_twice_is_nothing(fitted):
     back = result.posterior.transpose().transpose()
     assert isinstance(back, Posterior)
     assert isinstance(back.params, Params)
-    jax.tree.map(np.testing.assert_array_equal, back, result.posterior)
+    jax.tree.map(np.testing.assert_array_equal, back.draws, result.posterior.draws)

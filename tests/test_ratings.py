@@ -146,3 +146,23 @@ def test_take_and_transpose(ratings):
     back = ratings.transpose().transpose()
     np.testing.assert_array_equal(back.user, ratings.user)
     assert ratings.transpose().n_users == ratings.n_items
+
+
+@pytest.mark.parametrize("of", [int, str, lambda n: (n, "a")], ids=["int", "str", "tuple"])
+def test_a_vocabulary_grows_by_what_is_new(of):
+    """Whatever the steps, forks included, it is the one of all ids at once; what is old is shared."""
+    rng, ids = np.random.default_rng(0), []
+    grown = Vocabulary()
+    for size in (3, 400, 1, 1, 1, 30, 2, 2, 90, 1):
+        some = [of(int(n)) for n in rng.integers(0, 1000, size)]
+        fork = grown.extend([of(-1), of(-2)])
+        assert fork.encode([of(-2), of(-3), *ids], unknown="mark").tolist() == [len(ids) + 1, -1, *range(len(ids))]
+        grown = grown.extend(some)
+        ids += [one for one in dict.fromkeys(some) if one not in ids]
+        assert len(grown) == len(ids)
+        assert grown.encode(ids).tolist() == list(range(len(ids)))
+    assert grown == Vocabulary(ids)
+    assert grown.decode(np.arange(len(ids))).tolist() == ids
+    assert grown.extend([of(-1)])._layers[0] is grown._settled[0]
+    with pytest.raises(ValueError, match="of kind float, the known ids of"):
+        grown.extend([0.5])

@@ -388,7 +388,7 @@ def test_it_costs_its_arrays(als, ratings):
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((als.model.params, als.ratings)))
     assert held == 4 * (70 * 4 + 1) + 4 * 4 * len(ratings)
     assert {type(value).__name__ for value in vars(als).values()} == {
-        "Point", "Vocabulary", "Ratings", "Columns", "tuple", "str"
+        "Point", "Vocabulary", "History", "Columns", "tuple", "str"
     }  # fmt: skip
 
 
@@ -437,7 +437,7 @@ def test_edges(frame):
         (lambda rec, _: rec.explain(7, None), "no item id"),
         (lambda rec, _: rec.recommend(pd.DataFrame({"u": [1]})), "no column 'userId'"),
         (lambda rec, _: rec.fold_in(NEW.assign(rating=7.0)), "rating 7.0 is outside the kernel's scale"),
-        (lambda rec, _: rec.fold_in(NEW[:0]), "the frame is empty"),
+        (lambda rec, _: rec.fold_in(NEW, unknown_items="add"), "unknown_items must be one of"),
         (lambda _, f: fit(f, "gibbs", prior=jaxmf.priors.DEFAULT), "prior is given"),
         (lambda _, f: fit(f, "gibbs", watch=Watch(ROWS, patience=2)), "a chain has no best sweep"),
         (lambda _, f: fit(f, prior=3.0), "prior must be a Prior or Priors of jaxmf.priors, got 3.0"),

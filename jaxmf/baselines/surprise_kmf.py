@@ -8,7 +8,9 @@ import numpy as np
 from surprise import AlgoBase, Prediction, PredictionImpossible, Trainset
 from surprise.utils import get_rng
 
-from jaxmf.data.ratings import Columns, Ratings, Vocabulary
+from jaxmf.data.history import History
+from jaxmf.data.ids import Vocabulary
+from jaxmf.data.ratings import Columns, Ratings
 from jaxmf.model.kernels import Kernel, for_range
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import models
@@ -100,7 +102,7 @@ class KMF(AlgoBase):
             implicit=self.implicit,
             watch=Watch(progress=self.verbose),
         )
-        self.recommender = Recommender(model, users, items, ratings, Columns(), (low, high))
+        self.recommender = Recommender(model, users, items, History(ratings), Columns(), (low, high))
         return self
 
     def _seed(self) -> int:

@@ -42,13 +42,20 @@ def to_frame(frame: Frame) -> nw.DataFrame:
         return native
     if isinstance(native, nw.LazyFrame):
         raise ValueError(f"the frame is a lazy one, {type(frame).__name__}: collect it first")
-    if isinstance(frame, Mapping) and all(_several(values) for values in frame.values()):
+    if isinstance(frame, Mapping):
+        for name, values in frame.items():
+            if not _several(values):
+                raise ValueError(f"column {name!r} is {values!r}, no list of values: give a list a column")
         columns = {name: to_values(values, str(name)) for name, values in frame.items()}
         check_lengths(columns)
         return nw.from_native(pd.DataFrame(columns), eager_only=True)
     if isinstance(frame, np.ndarray) and frame.dtype.names:
         return nw.from_native(pd.DataFrame(frame), eager_only=True)
     if isinstance(frame, list | tuple) and all(isinstance(row, Mapping) for row in frame):
+        names = {name: None for row in frame for name in row}
+        for at, row in enumerate(frame):
+            for name in names.keys() - row.keys():
+                raise ValueError(f"record {at} has no {name!r}, others have: give each record the same keys")
         return nw.from_native(pd.DataFrame(list(frame)), eager_only=True)
     raise ValueError(
         f"a frame is needed, got {type(frame).__name__}: pass a pandas, Polars or PyArrow frame, a list of dicts, "

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxmf.data.arrays import Column, Span, check_lengths, span_seconds, to_rows, to_seconds, to_times
-from jaxmf.data.ratings import Ratings, check
+from jaxmf.data.ratings import AnyArray, Ratings, check
 from jaxmf.data.settings import check_number
 
 
@@ -30,7 +30,7 @@ def merge(old: Ratings, new: Ratings) -> Ratings:
     names = ("user", "item", "rating", "weight")
     columns = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in names}
     both = Ratings(**columns, n_users=max(old.n_users, new.n_users), n_items=max(old.n_items, new.n_items))
-    _, last = np.unique(_pairs(both)[::-1], return_index=True)
+    _, last = np.unique(pairs(both.user, both.item)[::-1], return_index=True)
     return both.take(np.sort(len(both) - 1 - last))
 
 
@@ -43,12 +43,8 @@ def remove(ratings: Ratings, user: Column, item: Column) -> Ratings:
     check(ratings)
     user, item = to_rows(user, "user"), to_rows(item, "item")
     check_lengths({"user": user, "item": item})
-    gone, pairs = user * ratings.n_items + item, _pairs(ratings)
-    unknown = ~np.isin(gone, pairs) | (item < 0) | (item >= ratings.n_items)
-    if unknown.any():
-        at = int(unknown.argmax())
-        raise ValueError(f"user row {user[at]} has not rated item row {item[at]}: there is nothing to remove")
-    return ratings.take(~np.isin(pairs, gone))
+    rated = pairs(ratings.user, ratings.item)
+    return ratings.take(~np.isin(rated, rated_pairs(rated, user, item)))
 
 
 def remove_users(ratings: Ratings, user: Column) -> Ratings:
@@ -102,6 +98,27 @@ def _present(now: Any, times: np.ndarray) -> float:  # noqa: ANN401 whatever was
     return float(to_seconds(present)[0])
 
 
-def _pairs(ratings: Ratings) -> Int[np.ndarray, " n"]:
-    """One number a pair."""
-    return np.asarray(ratings.user, np.int64) * ratings.n_items + np.asarray(ratings.item)
+def pairs(user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Int[np.ndarray, " n"]:
+    """One number for each pair of a user's row and an item's.
+
+    Example:
+        >>> pairs(np.array([0, 1]), np.array([5, 0]))
+        array([         5, 4294967296])
+    """
+    return np.asarray(user, np.int64) << 32 | np.asarray(item, np.int64)
+
+
+def rated_pairs(
+    rated: Int[np.ndarray, " n"], user: Int[AnyArray, " m"], item: Int[AnyArray, " m"]
+) -> Int[np.ndarray, " m"]:
+    """The numbers of the pairs (`user`, `item`), which are among the `rated` ones.
+
+    Raises:
+        ValueError: With the first pair that is not.
+    """
+    asked = pairs(user, item)
+    unknown = ~np.isin(asked, rated)
+    if unknown.any():
+        at = int(unknown.argmax())
+        raise ValueError(f"user row {user[at]} has not rated item row {item[at]}: there is nothing to remove")
+    return asked

@@ -127,7 +127,7 @@ def packed_row(other: ArrayLike, rating: ArrayLike, weight: ArrayLike | float = 
     n = np.size(other)
     if np.size(rating) != n:
         raise ValueError(f"{np.size(rating)} ratings of {n} items: give one rating an item")
-    slots = WIDTHS[0] * _rung(-(-n // WIDTHS[0]))
+    slots = WIDTHS[0] * rung(-(-n // WIDTHS[0]))
     packed = np.zeros(1 + 3 * slots, np.int32)
     packed[0] = n
     packed[1 : 1 + n] = other
@@ -144,6 +144,39 @@ def row_block(packed: Int[AnyArray, " packed"], row: ScalarLike = 0) -> Block:
     other, *bits = jnp.asarray(packed[1:]).reshape(3, *pages)
     rating, weight = (lax.bitcast_convert_type(part, jnp.float32) for part in bits)
     return Block(jnp.asarray(row, jnp.int32)[None], jnp.zeros(pages[0], jnp.int32), other, rating, weight)
+
+
+def rung(n: int) -> int:
+    """`n` rounded up, so that there are few such numbers: to a power of 4 up to `PAGES`, to a power of 2 above.
+
+    Example:
+        >>> rung(1), rung(5), rung(5000)
+        (1, 16, 8192)
+    """
+    bits = max(0, n - 1).bit_length()
+    return 1 << (bits + bits % 2 if n <= PAGES else bits)
+
+
+def ladder_shapes(ratings: int, rows: int) -> list[tuple[int, int]]:
+    """Widths and pages of all blocks that `blocks(…, ladder=True)` makes of so many ratings and rows, or fewer.
+
+    Rows of more than `PAGES` pages are left out.
+
+    Example:
+        >>> ladder_shapes(32, 1)
+        [(32, 1), (32, 4), (8, 1), (8, 4), (8, 16)]
+    """
+    wide, narrow = WIDTHS
+    # Pages are wide unless `WASTE` of them is padding, and a row fills all of its pages but one.
+    most = {wide: int(ratings / (wide * (1 - WASTE))) + 1}
+    most[narrow] = rows + min(ratings, int(rows * wide * (1 - WASTE) / WASTE)) // narrow
+    ladder = (1, 4, 16, 64, CACHED_PAGES, 256, PAGES)
+    return [
+        (width, pages)
+        for width in WIDTHS
+        for below, pages in zip((0, *ladder), ladder, strict=False)
+        if below < most[width]
+    ]
 
 
 def padded_share(stacks: tuple[Block, ...]) -> float:
@@ -166,12 +199,6 @@ def _joined(stacks: list[Block]) -> Block:
         return Block(grown(stack.rows, b, PADDING), grown(stack.owner, p, b - 1), *pages)
 
     return jax.tree.map(lambda *parts: np.concatenate(parts), *map(alike, stacks))
-
-
-def _rung(pages: int) -> int:
-    """The number of pages rounded up: to a power of 4 within a block, to a power of 2 above."""
-    bits = max(0, pages - 1).bit_length()
-    return 1 << (bits + bits % 2 if pages <= PAGES else bits)
 
 
 def _width(count: np.ndarray) -> int:
@@ -238,7 +265,7 @@ def _stack(
     if 1 < p <= PAGES:  # of a lone row's pages XLA would make one long product, a sixth slower
         b = max(b, 2)
     if ladder and size <= PAGES:
-        b = p = most if p <= most < _rung(p) else _rung(p)
+        b = p = most if p <= most < rung(p) else rung(p)
 
     out_rows = np.full((g, b), PADDING, np.int32)
     slot = np.arange(len(chosen)) - first_row[block]

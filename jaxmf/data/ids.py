@@ -2,6 +2,7 @@
 
 import itertools
 from datetime import date, datetime
+from functools import cached_property, reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from jaxmf.data.arrays import Column, to_values
+from jaxmf.data.layers import settled
 from jaxmf.data.settings import check_choice
 
 Unknown = Literal["error", "mark"]
@@ -32,19 +34,31 @@ class Vocabulary:
         Raises:
             ValueError: If an id comes twice, is missing, unhashable, or of another kind than the rest.
         """
-        self.index = to_index(ids, "the ids")
-        if not self.index.is_unique:
-            twice = self.index[self.index.duplicated()][0]
+        index = to_index(ids, "the ids")
+        if not index.is_unique:
+            twice = index[index.duplicated()][0]
             raise ValueError(f"id {twice!r} comes more than once: a row has one id; drop the duplicates")
+        self._layers = (index,)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return sum(map(len, self._layers))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and bool(self.index.equals(other.index))
 
     def __hash__(self) -> int:
         return hash(tuple(self.index))
+
+    @cached_property
+    def index(self) -> pd.Index:
+        """All ids in row order, in one piece: O(ids) where some were appended, once."""
+        return reduce(_appended, self._layers)
+
+    @property
+    def kind(self) -> str | None:
+        """What the ids are, all of them; `None` where there is no id."""
+        first = next(filter(len, self._layers), None)
+        return None if first is None else kind(first[0])
 
     def encode(self, ids: Column, *, unknown: Unknown = "error") -> Int[np.ndarray, " n"]:
         """Row of each id.
@@ -82,6 +96,8 @@ class Vocabulary:
     def extend(self, ids: Column) -> "Vocabulary":
         """A vocabulary with the new ones among `ids` appended in order of appearance; known rows keep their number.
 
+        It costs the new ids; the known ones are shared.
+
         Raises:
             ValueError: If the ids are of another kind than the known ones, or as for the vocabulary itself.
         """
@@ -89,28 +105,48 @@ class Vocabulary:
         new = ids[self._rows(ids) < 0].unique()
         if not len(new):
             return self
-        if len(self) and kind(self.index[0]) != kind(new[0]):
+        if self.kind not in (None, kind(new[0])):
             raise ValueError(
-                f"id {new[0]!r} is of kind {kind(new[0])}, the known ids of {kind(self.index[0])}: "
-                "convert them to one kind"
+                f"id {new[0]!r} is of kind {kind(new[0])}, the known ids of {self.kind}: convert them to one kind"
             )
-        same = self.index.dtype == new.dtype
-        both = Vocabulary()
-        both.index = self.index.append(new) if same else to_index([*self.index, *new], "the ids") if len(self) else new
-        return both
+        grown = Vocabulary()
+        grown._layers = (*self._settled, new) if len(self) else (new,)
+        return grown
+
+    @cached_property
+    def _settled(self) -> tuple[pd.Index, ...]:
+        """The layers, few and ever smaller: kept, so that all that grow from here share what joining them cost."""
+        return settled(self._layers, _appended)
 
     def _rows(self, ids: pd.Index) -> Int[np.ndarray, " n"]:
-        """Row of each id, −1 where it is unknown: whole numbers are looked up in the table's own type."""
-        rows = np.full(len(ids), -1, np.int32)
-        if not (len(ids) and len(self)) or kind(ids[0]) != kind(self.index[0]):
+        """Row of each id, −1 where it is unknown."""
+        rows, first = np.full(len(ids), -1, np.int32), 0
+        if not len(ids) or kind(ids[0]) != self.kind:
             return rows
-        dtype = self.index.dtype
-        if ids.dtype == dtype or not pd.api.types.is_integer_dtype(dtype):
-            return self.index.get_indexer(ids.astype(dtype)).astype(np.int32)
-        bounds = np.iinfo(dtype)
-        fits = np.asarray((ids >= bounds.min) & (ids <= bounds.max))
-        rows[fits] = self.index.get_indexer(ids[fits].astype(dtype))
+        for layer in self._layers:
+            found = _found(layer, ids)
+            rows = np.where(found < 0, rows, found + first).astype(np.int32)
+            first += len(layer)
         return rows
+
+
+def _found(layer: pd.Index, ids: pd.Index) -> Int[np.ndarray, " n"]:
+    """Where each id is in a layer, else −1: whole numbers are looked up in the layer's own type."""
+    dtype = layer.dtype
+    if ids.dtype == dtype or not pd.api.types.is_integer_dtype(dtype):
+        return layer.get_indexer(ids.astype(dtype))
+    bounds = np.iinfo(dtype)
+    fits = np.asarray((ids >= bounds.min) & (ids <= bounds.max))
+    found = np.full(len(ids), -1)
+    found[fits] = layer.get_indexer(ids[fits].astype(dtype))
+    return found
+
+
+def _appended(known: pd.Index, new: pd.Index) -> pd.Index:
+    """Ids after others, in a type that holds both."""
+    if not len(known):
+        return new
+    return known.append(new) if known.dtype == new.dtype else to_index([*known, *new], "the ids")
 
 
 def numbered(ids: Column, name: str, known: Vocabulary | None = None) -> tuple[Int[np.ndarray, " n"], Vocabulary]:

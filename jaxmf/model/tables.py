@@ -79,7 +79,7 @@ class Table(struct.PyTreeNode):
 def unwritten(table: Table) -> Bool[np.ndarray, " rows"]:
     """Which rows are reserved (`jaxmf.update.reserve`) and nobody has written: NaN, in any draw."""
     nan = np.isnan(np.asarray(table.bias))
-    return nan.any(tuple(range(nan.ndim - 1)))
+    return nan if nan.ndim == 1 else nan.any(0)
 
 
 def resized(table: Table, rows: int, *, value: float = 0.0) -> Table:

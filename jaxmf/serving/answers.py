@@ -5,11 +5,13 @@ from collections.abc import Hashable
 import numpy as np
 from jaxtyping import Int
 
+from jaxmf.data import changes
 from jaxmf.data.arrays import to_values
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.history import History
+from jaxmf.data.settings import check_whole
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
-from jaxmf.serving import models, neighbours
+from jaxmf.serving import neighbours, shapes
 from jaxmf.serving.explain import explain
 from jaxmf.serving.frames import Frame, Ids, Side, Sides, answer, asked, of_users, rows_of_ids
 from jaxmf.serving.recommend import TopN
@@ -17,7 +19,7 @@ from jaxmf.serving.recommend import TopN
 
 def best(
     model: Model | Posterior,
-    ratings: Ratings,
+    history: History,
     sides: Sides,
     users: Ids,
     n: int,
@@ -37,7 +39,9 @@ def best(
     if exclude_seen:
         check_history(sides.user, rows, "pass exclude_seen=False, or ")
     few = _choice(sides.item, candidates, exclude)
-    found = models.best(model, rows, n=n, seen=of_users(ratings, rows) if exclude_seen else None, **few)
+    check_whole("n", n, least=1, meaning="the length of each list")
+    seen = of_users(history.of_users(rows[rows >= 0]), rows) if exclude_seen else None
+    found = shapes.best(model, rows, n=n, seen=seen, **few)
     return _frame(found, ids, sides.item, (sides.user.column, sides.item.column), library)
 
 
@@ -65,7 +69,7 @@ def similar(
 
 def explained(
     model: Model | Posterior,
-    ratings: Ratings,
+    history: History,
     sides: Sides,
     user: Hashable,
     item: Hashable,
@@ -81,7 +85,7 @@ def explained(
     rows = rows_of_ids(sides.user, [user], remedy="fold it in first")
     check_history(sides.user, rows)
     (at,) = rows_of_ids(sides.item, [item], remedy="fold it in first")
-    theirs = ratings.take(ratings.user == rows[0])
+    theirs = history.of_users(rows)
     why = explain(model, theirs, int(at))
     order = np.argsort(-why.contribution, kind="stable")
     columns = {
@@ -99,6 +103,21 @@ def chosen(side: Side, ids: Ids, name: str) -> Int[np.ndarray, " n"]:
         ValueError: If they are no list of ids, or one is unknown.
     """
     return rows_of_ids(side, asked(ids, side, "", name)[0], remedy="leave it out, or fold it in first")
+
+
+def without_pairs(history: History, sides: Sides, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> History:
+    """The history without these pairs.
+
+    Raises:
+        ValueError: With the ids of the first pair that has no rating.
+    """
+    known = history.of_users(user)
+    unrated = ~np.isin(changes.pairs(user, item), changes.pairs(known.user, known.item))
+    if unrated.any():
+        at = int(unrated.argmax())
+        who, what = (side.known.index[[row[at]]].tolist()[0] for side, row in zip(sides, (user, item), strict=True))
+        raise ValueError(f"user {who!r} has not rated item {what!r}: there is nothing to forget")
+    return history.without(user, item)
 
 
 def check_spread(model: Model | Posterior, frozen: tuple[int, int]) -> None:

@@ -1,5 +1,6 @@
 """Between a frame's columns and rows."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import narwhals as nw
@@ -13,6 +14,7 @@ from jaxmf.data.ratings import Columns, Ratings
 from jaxmf.data.settings import check_choice
 
 Unknown = Literal["bias", "nan", "error"]
+UnknownItems = Literal["new", "error", "ignore"]
 
 Ids = Any
 """Several ids: a list, an array or a column of them, or a frame, of which its column of such ids counts."""
@@ -62,6 +64,21 @@ def checked(columns: Columns) -> Columns:
     return columns
 
 
+def known_items(frame: Frame, side: Side, unknown: UnknownItems) -> Frame:
+    """The rows of a frame whose items may be folded in: all, or those that are known, or an error where some are not.
+
+    Raises:
+        ValueError: If `unknown` is no such word, or an item is unknown and that is an error.
+    """
+    check_choice("unknown_items", unknown, UnknownItems)
+    table = to_frame(frame)
+    if unknown == "new" or not len(table):
+        return frame
+    remedy = 'pass unknown_items="ignore" to leave it out, or "new" to add it' if unknown == "error" else None
+    rows = rows_of_ids(side, _column(table, side.column), remedy=remedy)
+    return table.filter((rows >= 0).tolist()).to_native() if (rows < 0).any() else frame
+
+
 def pair_rows(
     frame: Frame,
     sides: Sides,
@@ -96,7 +113,7 @@ def rows_of_ids(side: Side, ids: Column, *, remedy: str | None = None) -> Int[np
     missing = pd.Index(ids, dtype=None if number else object, tupleize_cols=False).isna()
     if missing.any():
         raise ValueError(f"no {side.name} id at position {int(missing.argmax())}: leave it out")
-    known = kind(side.known.index[0]) if len(side.known) else None
+    known = side.known.kind
     for value in {type(value): value for value in (ids[:1] if number else ids)}.values():
         known = known or kind(value)
         if kind(value) != known:
@@ -125,6 +142,8 @@ def asked(ids: Ids, side: Side, library: str, name: str) -> tuple[np.ndarray | l
     Raises:
         ValueError: If there is no such column, or they are one id and not several.
     """
+    if isinstance(ids, Mapping) or (isinstance(ids, list) and ids and isinstance(ids[0], Mapping)):
+        ids = to_frame(ids)
     native = nw.from_native(ids, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(native, nw.DataFrame):
         native = _column(native, side.column).unique(maintain_order=True)

@@ -3,14 +3,15 @@
 import os
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxmf.data.arrays import Frame, to_frame
-from jaxmf.data.changes import merge, remove_users
+from jaxmf.data.history import NONE, History
 from jaxmf.data.ids import Vocabulary
 from jaxmf.data.ratings import Columns, Duplicates, Ratings, from_columns
 from jaxmf.data.settings import check_choice, check_whole
@@ -20,28 +21,27 @@ from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Prior, Priors
-from jaxmf.serving import answers, kept, models
+from jaxmf.serving import answers, kept, models, shapes
 from jaxmf.serving.fitting import Method, fit_model, kernel_of
-from jaxmf.serving.frames import Ids, Side, Sides, Unknown, checked, pair_rows
+from jaxmf.serving.frames import Ids, Side, Sides, Unknown, UnknownItems, checked, known_items, pair_rows
 from jaxmf.training.loop import Watch
 
 Solved = Literal["new", "touched"]
 KIND = "recommender"
-NONE = np.zeros(0, np.int32)
-"""No row."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
     """Ids, a model and its ratings; nothing that a method returns shares what another changes.
 
-    It costs its arrays. Frames are of any library that narwhals reads, and come back in the one given.
+    It costs its arrays. Frames are of any library that narwhals reads, and come back in the one given. A dict of
+    columns or a list of records, as a JSON body has them, is taken for a frame everywhere.
 
     Attributes:
-        model: What answers.
+        tables: What answers: the model, where users were folded in with room for more of them, whose rows are zeros.
         users: Ids of the users' rows.
         items: Ids of the items' rows.
-        ratings: The history: the ratings that the rows come from, on the host.
+        history: The ratings that the rows come from, on the host.
         columns: Names of the frames' columns.
         scale: Smallest and largest rating seen, which predictions are clipped to.
         frozen: How many of the first users and items have no history here, so that their rows can't be solved again.
@@ -57,18 +57,30 @@ class Recommender:
         [[99, 5, 1]]
     """
 
-    model: Model | Posterior
+    tables: Model | Posterior
     users: Vocabulary
     items: Vocabulary
-    ratings: Ratings
+    history: History
     columns: Columns
     scale: tuple[float, float]
     frozen: tuple[int, int] = (0, 0)
     library: str = "pandas"
 
-    def __post_init__(self) -> None:
-        for name in ("user", "item", "rating", "weight"):
-            getattr(self.ratings, name).setflags(write=False)
+    def __repr__(self) -> str:
+        of = f"{len(self.tables)} draws" if isinstance(self.tables, Posterior) else "point estimate"
+        counts = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.history):,} ratings"
+        return f"<Recommender: {counts}; {self.tables.kernel!r}, {of}, rank {self.tables.params.item.rank}>"
+
+    @cached_property
+    def model(self) -> Model | Posterior:
+        """The model with a row for each user, without room for more: a copy where there is room, made once."""
+        exact = self.tables.params.user.bias.shape[-1] == len(self.users)
+        return self.tables if exact else self.tables.take_users(np.arange(len(self.users)))
+
+    @property
+    def ratings(self) -> Ratings:
+        """The history in one piece."""
+        return self.history.ratings
 
     @classmethod
     def fit(
@@ -125,7 +137,7 @@ class Recommender:
         settings |= {"kernel": kernel_of(kernel, *scale), "watch": watch._replace(progress=progress or watch.progress)}
         model = fit_model(key, ratings, **settings)
         library = to_frame(frame).implementation.value
-        fitted = cls(model, users, items, ratings, columns, scale, library=library)
+        fitted = cls(model, users, items, History(ratings), columns, scale, library=library)
         return fitted if keep_history else fitted.without_history()
 
     def predict(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
@@ -140,7 +152,7 @@ class Recommender:
             ValueError: If a column is missing, or an id is unknown and that is an error.
         """
         user, item = pair_rows(pairs, self._sides(), unknown=unknown)
-        predicted = np.clip(models.predict(self.model, user, item), *self.scale)
+        predicted = np.clip(models.predict(self.tables, user, item), *self.scale)
         return np.where((user < 0) | (item < 0), np.nan, predicted) if unknown == "nan" else predicted
 
     def predict_std(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
@@ -153,68 +165,117 @@ class Recommender:
             ValueError: As `predict`, or if the history that it needs was dropped.
         """
         user, item = pair_rows(pairs, self._sides(), unknown=unknown)
-        answers.check_spread(self.model, self.frozen)
-        std = models.std(self.model, self.ratings, user, item)
+        answers.check_spread(self.tables, self.frozen)
+        std = models.std(self.tables, self.ratings, user, item)
         return np.where((user < 0) | (item < 0), np.nan, std) if unknown == "nan" else std
 
-    def fold_in(self, frame: Frame, *, items: Solved = "new") -> "Recommender":
+    def fold_in(
+        self, frame: Frame, *, items: Solved = "new", unknown_items: UnknownItems | None = None
+    ) -> "Recommender":
         """A recommender that knows the ratings of `frame` too; this one stays as it is.
 
         The last rating of a pair wins. The rows of all users in the frame, new or known, and of its new items are
-        solved; nothing is trained again.
+        solved; nothing is trained again. It costs the ratings of those rows, however long the history is, and a copy
+        of the users' table. Without ratings it is the recommender as it is, to which a new user is a stranger.
 
         Args:
             frame: What is new, in columns of the names that `fit` was given.
             items: Whether the rows of known items in the frame are solved as well: they hardly move unless they had few
                 ratings, and the cost is all their ratings.
+            unknown_items: What to do with the rating of an item that is not known: give the item a row, refuse, or
+                leave the rating out. By default the item is new; it is an error to the serving form
+                (`without_users`), since a request is no place for the catalogue to grow.
 
         Raises:
             ValueError: If the frame can't be used, or a row's history was dropped and it can't be solved again.
         """
         check_choice("items", items, Solved)
-        data = from_columns(frame, self.columns, duplicates="last", users=self.users, items=self.items)
-        check_ratings(self.model.kernel, data.ratings.rating)
+        unknown_items = unknown_items or ("error" if self.frozen[1] and not self.frozen[0] else "new")
+        given = known_items(to_frame(frame), self._sides().item, unknown_items)
+        if not len(given):
+            return self
+        data = from_columns(given, self.columns, duplicates="last", users=self.users, items=self.items)
+        check_ratings(self.tables.kernel, data.ratings.rating)
         users, rated = np.unique(data.ratings.user), np.unique(data.ratings.item)
         rows = rated if items == "touched" else rated[rated >= len(self.items)]
         for side, solved in zip(self._sides(), (users, rows), strict=True):
             answers.check_history(side, solved)
-        ratings = merge(self.ratings, data.ratings)
-        scale = (min(self.scale[0], float(ratings.rating.min())), max(self.scale[1], float(ratings.rating.max())))
-        model = models.solved(self.model, ratings, users, rows)
-        return replace(self, model=model, users=data.users, items=data.items, ratings=ratings, scale=scale)
+        history = self.history.merged(data.ratings)
+        low, high = self.scale
+        scale = (min(low, float(data.ratings.rating.min())), max(high, float(data.ratings.rating.max())))
+        grown = replace(self, users=data.users, items=data.items, history=history, scale=scale)
+        return grown._solved(users, rows)
 
-    def forget(self, users: Ids) -> "Recommender":
-        """A recommender without these users, their rows and their ratings; the items that they rated are solved again.
+    def forget(self, users: Ids = None, *, pairs: Frame | None = None) -> "Recommender":
+        """A recommender without these users, their rows and their ratings, or without the ratings of these pairs.
 
-        What other rows learnt through those items stays; a fit without the users leaves no trace at all.
+        The rows of the users who stay and of the items that lost a rating are solved again. What other rows learnt
+        through those stays; a fit without the ratings leaves no trace at all.
+
+        Args:
+            users: Ids, or as in `recommend`; O(history), since all others are numbered anew.
+            pairs: Instead of them a frame, whose pairs of user and item lose their rating.
 
         Raises:
-            ValueError: If a user is unknown, or nobody would be left.
+            ValueError: If an id is unknown, a pair has no rating, a row's history was dropped, or nobody would be left.
         """
-        rows = np.unique(answers.chosen(self._sides().user, users, "users"))
+        if pairs is None:
+            return self._forget_users(np.unique(answers.chosen(self._sides().user, users, "users")))
+        if users is not None:
+            raise ValueError("users and pairs are both given: forget whole users, or the ratings of some pairs")
+        pair = pair_rows(pairs, self._sides(), unknown="error")
+        answers.check_history(self._sides().user, pair[0])
+        user, item = map(np.unique, pair)
+        left = replace(self, history=answers.without_pairs(self.history, self._sides(), *pair))
+        return left._solved(user, item[item >= self.frozen[1]])
+
+    def _forget_users(self, rows: Int[np.ndarray, " b"]) -> "Recommender":
         kept = np.setdiff1d(np.arange(len(self.users)), rows)
         if not len(kept):
             raise ValueError(f"forgetting {len(rows)} users leaves nobody: keep at least one")
-        left = remove_users(self.ratings, rows)
-        left = left.replace(user=np.searchsorted(kept, left.user).astype(np.int32), n_users=len(kept))
-        items = np.unique(self.ratings.item[np.isin(self.ratings.user, rows)])
-        model = self.model.take_users(kept)
-        return replace(
+        items = np.unique(self.history.of_users(rows).item)
+        left = replace(
             self,
-            model=models.solved(model, left, NONE, items[items >= self.frozen[1]]),
+            tables=self.tables.take_users(kept),
             users=Vocabulary(self.users.index[kept]),
-            ratings=left,
+            history=self.history.take_users(kept),
             frozen=(int(np.searchsorted(kept, self.frozen[0])), self.frozen[1]),
         )
+        return left._solved(NONE, items[items >= self.frozen[1]])
+
+    def _solved(self, users: Int[np.ndarray, " b"], items: Int[np.ndarray, " c"]) -> "Recommender":
+        """With these rows solved from the history, and with room for users to come."""
+        touched = self.history.touching(users=users, items=items)
+        touched = touched.replace(n_users=shapes.room(len(self.users)))
+        return replace(self, tables=models.solved(self.tables, touched, users, items))
+
+    def warm(self, *, ratings: int = 1000, users: int = 1, n: int = 10) -> None:
+        """Compile what requests need, so that none of them waits: `fold_in` of known items' ratings, and `recommend`.
+
+        An item that is new changes the table of items, and so does the users' table when it doubles (from 256 rows on);
+        then everything is compiled again.
+
+        Args:
+            ratings: Most ratings of the users of a request together, those that they had before included.
+            users: Most users of a request.
+            n: Most items to recommend to each.
+
+        Raises:
+            ValueError: If one of them is below 1.
+        """
+        for name, given in (("ratings", ratings), ("users", users), ("n", n)):
+            check_whole(name, given, least=1, meaning="what a request has at most")
+        shapes.warm(self.tables, len(self.users), self.scale[0], ratings=ratings, users=users, n=n)
 
     def without_history(self) -> "Recommender":
         """The same without ratings: it answers and folds new users in; rows of its own can't be solved again."""
-        return replace(self, ratings=self.ratings.take(NONE), frozen=(len(self.users), len(self.items)))
+        history = History(self.ratings.take(NONE))
+        return replace(self, history=history, frozen=(len(self.users), len(self.items)))
 
     def without_users(self) -> "Recommender":
         """The serving form: items alone. `fold_in` of a request's ratings gives a recommender of just those users."""
-        model, ratings = self.model.take_users(NONE), self.ratings.take(NONE).replace(n_users=0)
-        return replace(self, model=model, users=Vocabulary(), ratings=ratings, frozen=(0, len(self.items)))
+        tables, history = self.tables.take_users(NONE), History(self.ratings.take(NONE).replace(n_users=0))
+        return replace(self, tables=tables, users=Vocabulary(), history=history, frozen=(0, len(self.items)))
 
     def recommend(
         self, users: Ids, n: int = 10, *, exclude_seen: bool = True, candidates: Ids = None, exclude: Ids = None
@@ -234,7 +295,7 @@ class Recommender:
             ValueError: If `n` is below 1, an item is unknown, or what a user has rated was dropped with the history.
         """
         few = {"exclude_seen": exclude_seen, "candidates": candidates, "exclude": exclude, "library": self.library}
-        return answers.best(self.model, self.ratings, self._sides(), users, n, **few)
+        return answers.best(self.tables, self.history, self._sides(), users, n, **few)
 
     def similar_items(self, items: Ids, n: int = 10, *, candidates: Ids = None, exclude: Ids = None) -> Frame:
         """Each item's `n` nearest others by `jaxmf.neighbours`: a frame of item, neighbour, rank (from 1) and score.
@@ -264,7 +325,7 @@ class Recommender:
             ValueError: If an id is unknown, the model is a posterior, or the user's ratings were dropped with the
                 history.
         """
-        return answers.explained(self.model, self.ratings, self._sides(), user, item, self.library)
+        return answers.explained(self.model, self.history, self._sides(), user, item, self.library)
 
     def save(self, path: str | os.PathLike) -> None:
         """Save as a `jaxmf.checkpoint`, in place of the one that is at `path` if there is one.
@@ -273,7 +334,9 @@ class Recommender:
             ValueError: If something else is at `path`, or an id or the kernel can't be kept.
             ImportError: If Orbax is not installed.
         """
-        write(path, Checkpoint(KIND, *kept.of_fields(vars(self))))
+        settings = {name: getattr(self, name) for name in kept.SETTINGS}
+        fields = {"model": self.model, "users": self.users, "items": self.items, "ratings": self.ratings}
+        write(path, Checkpoint(KIND, *kept.of_fields(fields | settings)))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Recommender":
@@ -285,7 +348,8 @@ class Recommender:
         """
         _, arrays, documents = read(path, KIND)
         with sensible(path):
-            return cls(**kept.to_fields(arrays, documents))
+            fields = kept.to_fields(arrays, documents)
+            return cls(fields.pop("model"), history=History(fields.pop("ratings")), **fields)
 
     def _sides(self) -> Sides:
         return Sides(*map(Side, Sides._fields, self.columns, (self.users, self.items), self.frozen))

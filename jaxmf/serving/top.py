@@ -12,6 +12,7 @@ from jax import lax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxmf.data.histories import rung
 from jaxmf.data.ratings import AnyArray, Ratings
 
 USERS, ITEMS = 128, 65_536
@@ -19,6 +20,9 @@ USERS, ITEMS = 128, 65_536
 
 BLOCKS = 32
 """Most blocks of users a call of the compiled program."""
+
+SEEN = 64
+"""Least room for what a block of users has seen."""
 
 GROUP = 64
 """Items a group of the first stage of `top_k`."""
@@ -124,7 +128,7 @@ def user_blocks(
     count = np.bincount(seen.user[theirs], minlength=len(asked))
     first = np.cumsum(count) - count
     most = np.add.reduceat(count[users], np.arange(0, len(users), b)).max(initial=0) if len(users) else 0
-    room = _power(int(most))
+    room = max(SEEN, rung(int(most)))
     for start in range(0, len(users), b * BLOCKS):
         rows = users[start : start + b * BLOCKS]
         g = _power(-(-len(rows) // b))

@@ -12,7 +12,9 @@ import jaxmf
 from benchmarks.jaxmf_ import fresh
 from benchmarks.task import Rounds, Score, Task
 from jaxmf.data.features import Sides
-from jaxmf.data.ratings import Columns, Ratings, Vocabulary
+from jaxmf.data.history import History
+from jaxmf.data.ids import Vocabulary
+from jaxmf.data.ratings import Columns, Ratings
 from jaxmf.model import links
 from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, both_sides
@@ -48,7 +50,7 @@ def save(task: Task, path: Path) -> Score:
         model,
         users=Vocabulary(np.arange(n_users)),
         items=Vocabulary(np.arange(n_items)),
-        ratings=Ratings(none, none, number, number, n_users, n_items),
+        history=History(Ratings(none, none, number, number, n_users, n_items)),
         columns=Columns(),
         scale=(0.5, 5.0),
         frozen=(n_users, n_items),

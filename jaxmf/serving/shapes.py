@@ -1,0 +1,91 @@
+"""Few shapes for requests of every size: each shape is a program, whose compiling takes as long as many requests.
+
+What is asked is rounded up, so that a service can compile all that it will need before anybody waits for it.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from jaxmf.data.histories import WIDTHS, ladder_shapes, rung
+from jaxmf.data.history import NONE
+from jaxmf.data.ratings import Ratings
+from jaxmf.model.model import Model
+from jaxmf.model.posterior import Posterior
+from jaxmf.serving import models
+from jaxmf.serving.recommend import TopN
+from jaxmf.serving.top import SEEN
+
+ROOM = 256
+"""Least rows of a users' table that is folded into."""
+
+
+def room(users: int) -> int:
+    """Rows of a table for so many users: a power of two.
+
+    Example:
+        >>> room(3), room(257)
+        (256, 512)
+    """
+    return max(ROOM, 1 << (users - 1).bit_length())
+
+
+def best(
+    model: Model | Posterior,
+    rows: Int[np.ndarray, " b"],
+    *,
+    n: int,
+    seen: Ratings | None,
+    **few: Any,  # noqa: ANN401 those of `top_n`
+) -> TopN:
+    """Each user's `n` best items, from a program for up to so many users and items."""
+    asked = np.pad(rows, (0, rung(len(rows)) - len(rows)), constant_values=-1)
+    found = models.best(model, asked, n=rung(n), seen=seen, **few)
+    return TopN(*(np.ascontiguousarray(part[: len(rows), :n]) for part in found))
+
+
+def warm(model: Model | Posterior, known: int, rating: float, *, ratings: int, users: int, n: int) -> None:
+    """Run all programs that fold-ins and recommendations need up to these numbers.
+
+    Args:
+        model: The model.
+        known: Users that have a row.
+        rating: A rating that the kernel can fit.
+        ratings: Most ratings of a request.
+        users: Most users.
+        n: Most items to recommend.
+    """
+    for size in sorted({room(max(1, known)), room(known + users)}):
+        grown = model
+        for at, (width, pages) in enumerate(ladder_shapes(ratings, users)):
+            request = _request(grown, size, rating, width, pages)
+            grown = models.solved(grown, request, np.unique(request.user), NONE)
+            if not at:  # again, from a table that has the room
+                grown = models.solved(grown, request, np.unique(request.user), NONE)
+        for asked in _rungs(users):
+            for length in _rungs(n):
+                best(model, np.arange(asked) % max(1, known), n=length, seen=None)
+                for most in _rungs(max(SEEN, ratings)):
+                    seen = _ratings(grown, np.zeros(most, np.int32), asked, rating)
+                    best(grown, np.zeros(asked, np.int32), n=length, seen=seen)
+        jax.block_until_ready(jax.tree.leaves(grown.params))
+
+
+def _rungs(n: int) -> list[int]:
+    return sorted({rung(some) for some in range(1, n + 1)})
+
+
+def _request(model: Model | Posterior, size: int, rating: float, width: int, pages: int) -> Ratings:
+    """Ratings that fill so many pages of one width, each a user's where the table is large enough."""
+    each = width if width == max(WIDTHS) else 1
+    return _ratings(model, np.arange(pages * each) // each % size, size, rating)
+
+
+def _ratings(model: Model | Posterior, user: Int[np.ndarray, " n"], n_users: int, rating: float) -> Ratings:
+    n, n_items = len(user), model.params.item.bias.shape[-1]
+    item = np.arange(n, dtype=np.int32) % n_items
+    return Ratings(
+        user.astype(np.int32), item, np.full(n, rating, np.float32), np.ones(n, np.float32), n_users, n_items
+    )

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from jaxmf.data.arrays import to_numbers
-from jaxmf.data.ratings import Ratings, check
+from jaxmf.data.ratings import Ratings, check_type
 from jaxmf.data.settings import check_number
 from jaxmf.evaluation.bins import EDGES, means_by_bin, profile_sizes
 
@@ -112,7 +112,7 @@ def by_profile_size(
         0     0  1.0  1   1.0  1.0
         1     1  inf  1   0.0  0.0
     """
-    check(test, "test")
+    check_type(test, "test")
     errors, size = _errors(predicted, test.rating), profile_sizes(train, test.user)
     counts = np.asarray(test.weight) != 0
     frame = means_by_bin({"rmse": errors[counts] ** 2, "mae": np.abs(errors[counts])}, size[counts], edges)
@@ -121,8 +121,8 @@ def by_profile_size(
 
 def by_popularity(predicted: ArrayLike, test: Ratings, train: Ratings, *, edges: Sequence[int] = EDGES) -> pd.DataFrame:
     """Errors by how many ratings the item has in training; else as `by_profile_size`."""
-    check(test, "test")
-    check(train, "train")
+    check_type(test, "test")
+    check_type(train, "train")
     return by_profile_size(predicted, test.transpose(), train.transpose(), edges=edges)
 
 

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
-from jaxmf.data.ratings import Ratings, check
+from jaxmf.data.ratings import Ratings, check_type
 from jaxmf.data.settings import check_whole
 from jaxmf.evaluation.bins import EDGES, means_by_bin, profile_sizes
 from jaxmf.evaluation.lists import judgements, places, times_listed
@@ -183,6 +183,7 @@ def by_popularity(
         0     0  1     0.0              0.0
         1     1  1     1.0              0.5
     """
+    check_type(train, "train")
     top, users, relevant, start = judgements(top, held_out, threshold, n, users)
     count = start[users + 1] - start[users]
     of_list = np.repeat(np.arange(len(users)), count)
@@ -220,7 +221,7 @@ def novelty(top: ArrayLike, train: Ratings) -> float:
         >>> novelty([[0], [1]], train)
         0.5
     """
-    check(train, "train")
+    check_type(train, "train")
     if not train.n_users >= 1:
         raise ValueError(f"ratings of {train.n_users} users: novelty is a share of users; give the training ratings")
     times = times_listed(top, train.n_items)

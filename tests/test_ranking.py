@@ -202,7 +202,7 @@ def test_ratings_that_are_refused():
 @pytest.mark.parametrize(
     ("top", "n_items", "message"),
     [
-        ([[1, 2]], 0, "n_items must be 1 or more, got 0"),
+        ([[1, 2]], 0, "n_items must be a whole number of 1 or more, got 0"),
         ([1, 2], 3, r"lists of shape \(2,\)"),
         ([[1, -2]], 3, "item row -2: rows are 0 or more"),
         ([[0.5]], 3, "the lists hold float64 such as 0.5"),

@@ -81,7 +81,8 @@ def _text(path: Path, encoding: str | None) -> str:
     except (UnicodeError, LookupError) as error:
         if encoding or marked:
             raise ValueError(
-                f'{path} is not {encoding or marked} ({error}): say the encoding, such as File(path, encoding="latin-1")'
+                f"{path} is not {encoding or marked} ({error}): say the encoding, such as "
+                'File(path, encoding="latin-1")'
             ) from error
         text = data.decode(errors="replace")  # columns that are not needed may be of any encoding
     if "\0" in text:
@@ -128,8 +129,8 @@ def _delimited(file: File, text: str, ids: list[str], numbers: list[str]) -> pd.
     wanted = {*ids, *numbers}
     if not wanted <= {*header} or len({*header}) < len(header):
         raise ValueError(
-            f"{file.path} needs the columns {sorted(wanted)}, each once, and its first line is {lines[0][:200]!r}: name "
-            "its columns with user=, item=, rating=, and where that is no header with File(path, names=[…]); or say sep="
+            f"{file.path} needs the columns {sorted(wanted)}, each once, and its first line is {lines[0][:200]!r}: "
+            "name them with user=, item=, rating=, and where that is no header with File(path, names=[…]); or say sep="
         )
     if len(sep) > 1:
         text, sep = text.replace(sep, "\x1f"), "\x1f"

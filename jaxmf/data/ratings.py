@@ -46,16 +46,25 @@ class Ratings(struct.PyTreeNode):
         return self.replace(user=self.item, item=self.user, n_users=self.n_items, n_items=self.n_users)
 
 
+def check_type(ratings: object, name: str) -> None:
+    """Refuse what are no ratings.
+
+    Raises:
+        ValueError: With what it is.
+    """
+    if not isinstance(ratings, Ratings):
+        raise ValueError(
+            f"{name} must be Ratings, got {type(ratings).__name__}: pass jaxmf.ratings.from_frame(frame).ratings"
+        )
+
+
 def check(ratings: Ratings, name: str = "ratings") -> None:
     """Refuse what are no ratings, and ratings on the host that point outside their tables, or are no numbers.
 
     Raises:
         ValueError: With the first such value.
     """
-    if not isinstance(ratings, Ratings):
-        raise ValueError(
-            f"{name} must be Ratings, got {type(ratings).__name__}: pass jaxmf.ratings.from_frame(frame).ratings"
-        )
+    check_type(ratings, name)
     columns = {field: getattr(ratings, field) for field in ("user", "item", "rating", "weight")}
     shapes = {field: getattr(column, "shape", type(column).__name__) for field, column in columns.items()}
     if (

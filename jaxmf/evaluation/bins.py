@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from jaxmf.data.arrays import to_numbers
 from jaxmf.data.ratings import AnyArray, Ratings, check
 
 EDGES = (0, 1, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -41,12 +42,12 @@ def means_by_bin(
         0     0  5.0  1    1.0
         1     5  inf  2    3.0
     """
-    begin = np.asarray(edges)
-    if not (begin.size and begin[0] == 0 and (np.diff(begin) > 0).all()):
+    begin = to_numbers(edges, "edge")
+    if not (begin.ndim == 1 and begin.size and begin[0] == 0 and (np.diff(begin) > 0).all()):
         raise ValueError(f"edges must ascend from 0, got {edges}: they are where the bins begin, in ratings")
     place = np.searchsorted(begin, size, "right") - 1
     n = np.bincount(place, minlength=len(begin))
     at = np.flatnonzero(n)
-    columns = {"from": begin[at], "to": np.append(begin[1:], np.inf)[at], "n": n[at]}
+    columns = {"from": np.asarray(edges)[at], "to": np.append(begin[1:], np.inf)[at], "n": n[at]}
     sums = {name: np.bincount(place, value, len(begin))[at] for name, value in values.items()}
     return pd.DataFrame(columns | {name: value / n[at] for name, value in sums.items()})

@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
+from jaxmf.data.arrays import to_values
 from jaxmf.data.ratings import Ratings, check
+from jaxmf.data.settings import check_number
 
 
 class Judgements(NamedTuple):
@@ -27,16 +29,16 @@ def judgements(
         ValueError: As there.
     """
     check(held_out)
-    if np.isnan(threshold):
+    if np.isnan(check_number("threshold", threshold, rule="a number", meaning="the rating from which on one counts")):
         raise ValueError(f"threshold {threshold}: it must be a number; leave it out where every rating counts")
     top = _lists(top, held_out.n_items)
     length = top.shape[1]
-    depth = length if n is None else float(n)
+    depth = length if n is None else check_number("n", n, rule="a whole number", meaning="how many items are looked at")
     if not 1 <= depth <= length:
         raise ValueError(f"n must be between 1 and the lists' length, {length}, got {n}: so many items are looked at")
     if depth != int(depth):
         raise ValueError(f"n must be a whole number, got {n}: so many items are looked at")
-    users = np.arange(len(top)) if users is None else np.asarray(users)
+    users = np.arange(len(top)) if users is None else np.asarray(to_values(users, "users"))
     if users.shape != (len(top),):
         raise ValueError(f"{users.size} users of {len(top)} lists: give one user a list")
     unknown = np.ones(len(users), bool) if users.dtype.kind not in "iu" else (users < 0) | (users >= held_out.n_users)
@@ -85,7 +87,10 @@ def _relevant(held_out: Ratings, threshold: ScalarLike) -> tuple[np.ndarray, np.
 
 def _lists(top: ArrayLike, n_items: int) -> Int[np.ndarray, "lists n"]:
     """Lists whose padding is `n_items`."""
-    top = np.asarray(top)
+    try:
+        top = np.asarray(top)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"lists can't be an array ({error}): give rows of one length, padded") from error
     if top.ndim != 2:
         raise ValueError(f"lists of shape {top.shape}: give a row a user, `top[None]` where there is one user")
     if top.dtype.kind not in "iu":

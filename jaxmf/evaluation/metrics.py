@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.arrays import to_numbers
+from jaxmf.data.ratings import Ratings, check_type
+from jaxmf.data.settings import check_number
 from jaxmf.evaluation.bins import EDGES, means_by_bin, profile_sizes
 
 
@@ -43,7 +45,7 @@ def r2(predicted: ArrayLike, rating: ArrayLike) -> float:
         >>> r2([2.0, 3.0, 5.0], [2.0, 4.0, 6.0])
         0.75
     """
-    errors, rating = _errors(predicted, rating), np.asarray(rating, np.float64)
+    errors, rating = _errors(predicted, rating), to_numbers(rating, "rating")
     around = np.sum(np.square(rating - _mean(rating)))
     return float(1 - np.sum(np.square(errors)) / around) if around > 0 else np.nan
 
@@ -77,9 +79,10 @@ def interval_coverage(mean: ArrayLike, std: ArrayLike | float, rating: ArrayLike
         >>> interval_coverage([3.0, 3.0], 1.0, [4.0, 5.0], level=0.9)
         0.5
     """
-    if not 0 < level < 1:
+    share = check_number("level", level, rule="between 0 and 1", meaning="the share that the interval should hold")
+    if not 0 < share < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}: it is the share that the interval should hold")
-    half, away = NormalDist().inv_cdf((1 + level) / 2), np.abs(_errors(mean, rating))
+    half, away = NormalDist().inv_cdf((1 + share) / 2), np.abs(_errors(mean, rating))
     inside = away <= half * _positive(std, away.shape)
     return float(_mean(np.where(np.isnan(away), np.nan, inside)))
 
@@ -109,6 +112,7 @@ def by_profile_size(
         0     0  1.0  1   1.0  1.0
         1     1  inf  1   0.0  0.0
     """
+    check_type(test, "test")
     errors, size = _errors(predicted, test.rating), profile_sizes(train, test.user)
     counts = np.asarray(test.weight) != 0
     frame = means_by_bin({"rmse": errors[counts] ** 2, "mae": np.abs(errors[counts])}, size[counts], edges)
@@ -117,6 +121,8 @@ def by_profile_size(
 
 def by_popularity(predicted: ArrayLike, test: Ratings, train: Ratings, *, edges: Sequence[int] = EDGES) -> pd.DataFrame:
     """Errors by how many ratings the item has in training; else as `by_profile_size`."""
+    check_type(test, "test")
+    check_type(train, "train")
     return by_profile_size(predicted, test.transpose(), train.transpose(), edges=edges)
 
 
@@ -136,7 +142,8 @@ def log_likelihood_of_classes(probabilities: ArrayLike, levels: ArrayLike, ratin
         >>> round(log_likelihood_of_classes(probabilities, levels, np.array([1.0, 2.0])), 3)
         -0.458
     """
-    probabilities, levels, rating = np.asarray(probabilities, np.float64), np.asarray(levels), np.asarray(rating)
+    probabilities = to_numbers(probabilities, "probability")
+    levels, rating = to_numbers(levels, "level"), to_numbers(rating, "rating")
     if probabilities.shape != (*rating.shape, *levels.shape):
         raise ValueError(
             f"{probabilities.shape} probabilities for {rating.shape} ratings on {levels.shape} levels: "
@@ -155,14 +162,14 @@ def log_likelihood_of_classes(probabilities: ArrayLike, levels: ArrayLike, ratin
 
 
 def _errors(predicted: ArrayLike, rating: ArrayLike) -> np.ndarray:
-    predicted, rating = np.asarray(predicted, np.float64), np.asarray(rating, np.float64)
+    predicted, rating = to_numbers(predicted, "prediction"), to_numbers(rating, "rating")
     if predicted.shape != rating.shape:
         raise ValueError(f"{predicted.shape} predictions for {rating.shape} ratings: give one prediction a rating")
     return predicted - rating
 
 
 def _positive(std: ArrayLike | float, shape: tuple[int, ...]) -> np.ndarray:
-    std = np.asarray(std, np.float64)
+    std = to_numbers(std, "standard deviation")
     if std.shape not in ((), shape):
         raise ValueError(f"{std.shape} standard deviations for {shape} ratings: give one a rating, or one for all")
     if not (std > 0).all():

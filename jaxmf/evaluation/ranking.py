@@ -12,7 +12,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import Ratings, check_type
+from jaxmf.data.settings import check_whole
 from jaxmf.evaluation.bins import EDGES, means_by_bin, profile_sizes
 from jaxmf.evaluation.lists import judgements, places, times_listed
 
@@ -182,6 +183,7 @@ def by_popularity(
         0     0  1     0.0              0.0
         1     1  1     1.0              0.5
     """
+    check_type(train, "train")
     top, users, relevant, start = judgements(top, held_out, threshold, n, users)
     count = start[users + 1] - start[users]
     of_list = np.repeat(np.arange(len(users)), count)
@@ -201,8 +203,7 @@ def catalogue_coverage(top: ArrayLike, n_items: int) -> float:
         >>> catalogue_coverage([[0, 1], [1, 2]], 6)
         0.5
     """
-    if not n_items >= 1:
-        raise ValueError(f"n_items must be 1 or more, got {n_items}: it is the size of the catalogue")
+    n_items = check_whole("n_items", n_items, least=1, meaning="the size of the catalogue")
     return int(np.count_nonzero(times_listed(top, n_items))) / n_items
 
 
@@ -220,6 +221,7 @@ def novelty(top: ArrayLike, train: Ratings) -> float:
         >>> novelty([[0], [1]], train)
         0.5
     """
+    check_type(train, "train")
     if not train.n_users >= 1:
         raise ValueError(f"ratings of {train.n_users} users: novelty is a share of users; give the training ratings")
     times = times_listed(top, train.n_items)

@@ -1,5 +1,7 @@
 """Kernel matrix factorisation in JAX whose users and items are updated online, in microseconds, without retraining."""
 
+from importlib.metadata import version
+
 from jaxmf.baselines import interop, surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import convergence, metrics, ranking
@@ -16,12 +18,15 @@ from jaxmf.training.loop import Fit, Watch
 
 name_functions()
 
+__version__ = version("jaxmf")
+
 __all__ = [
     "Fit",
     "Model",
     "Posterior",
     "Recommender",
     "Watch",
+    "__version__",
     "als",
     "asking",
     "changes",

@@ -18,9 +18,8 @@ from reference import KERNELS
 
 import jaxmf
 from jaxmf import Recommender
-from jaxmf.keeping import checkpoint, manifests
+from jaxmf.keeping import checkpoint, kept, manifests
 from jaxmf.keeping.checkpoint import load_state, save_state
-from jaxmf.serving import kept
 from jaxmf.training import als
 
 pytestmark = pytest.mark.optax

@@ -388,7 +388,7 @@ def test_it_costs_its_arrays(als, ratings):
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((als.model.params, als.ratings)))
     assert held == 4 * (70 * 4 + 1) + 4 * 4 * len(ratings)
     assert {type(value).__name__ for value in vars(als).values()} == {
-        "Point", "Vocabulary", "History", "Columns", "tuple", "str"
+        "Model", "Vocabulary", "History", "Columns", "tuple", "str"
     }  # fmt: skip
 
 

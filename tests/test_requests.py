@@ -67,7 +67,7 @@ def test_records_and_columns_are_frames(rec, service):
     for body, words in [
         ([{"user": 1, "item": 2, "rating": 3.0}, {"user": 1, "item": 2}], "record 1 has no 'rating'"),
         ({"user": "ann", "item": [1], "rating": [2.0]}, "column 'user' is 'ann', no list of values"),
-        ({"user": [1, 2], "item": [1], "rating": [2.0]}, "the columns have different lengths"),
+        ({"user": [1, 2], "item": [1], "rating": [2.0]}, "columns of different lengths"),
     ]:
         with pytest.raises(ValueError, match=words):
             service.fold_in(body)

@@ -1,6 +1,7 @@
 """A recommender's answers as frames: ids in, ids out."""
 
 from collections.abc import Hashable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -17,23 +18,29 @@ from jaxmf.serving.frames import Frame, Ids, Side, Sides, answer, asked, of_user
 from jaxmf.serving.recommend import TopN
 
 
-def best(
-    model: Model | Posterior,
-    history: History,
-    sides: Sides,
-    users: Ids,
-    n: int,
-    *,
-    exclude_seen: bool,
-    candidates: Ids | None,
-    exclude: Ids | None,
-    library: str,
-) -> Frame:
-    """What `Recommender.recommend` answers, in the library of `users`, else in `library`.
+class Known(NamedTuple):
+    """What a recommender answers from.
+
+    Attributes:
+        model: The model.
+        history: The ratings that its rows come from.
+        sides: The ids of its rows.
+        library: The library that an answer comes in where no frame is given.
+    """
+
+    model: Model | Posterior
+    history: History
+    sides: Sides
+    library: str
+
+
+def best(known: Known, users: Ids, n: int, *, exclude_seen: bool, candidates: Ids | None, exclude: Ids | None) -> Frame:
+    """What `Recommender.recommend` answers.
 
     Raises:
         ValueError: As it says.
     """
+    model, history, sides, library = known
     ids, library = asked(users, sides.user, library, "users")
     rows = rows_of_ids(sides.user, ids)
     if exclude_seen:
@@ -45,41 +52,27 @@ def best(
     return _frame(found, ids, sides.item, (sides.user.column, sides.item.column), library)
 
 
-def similar(
-    model: Model | Posterior,
-    side: Side,
-    given: Ids,
-    n: int,
-    candidates: Ids | None,
-    exclude: Ids | None,
-    library: str,
-) -> Frame:
+def similar(known: Known, side: Side, given: Ids, n: int, *, candidates: Ids | None, exclude: Ids | None) -> Frame:
     """What `Recommender.similar_items` answers, or for the other side `similar_users`.
 
     Raises:
         ValueError: As they say.
     """
-    ids, library = asked(given, side, library, f"{side.name}s")
+    ids, library = asked(given, side, known.library, f"{side.name}s")
     rows = rows_of_ids(side, ids, remedy="fold it in first")
     few = _choice(side, candidates, exclude)
     nearest = neighbours.similar_users if side.name == "user" else neighbours.similar_items
-    found = nearest(model, rows, n=n, **few)
+    found = nearest(known.model, rows, n=n, **few)
     return _frame(found, ids, side, (side.column, "neighbour"), library)
 
 
-def explained(
-    model: Model | Posterior,
-    history: History,
-    sides: Sides,
-    user: Hashable,
-    item: Hashable,
-    library: str,
-) -> Frame:
+def explained(known: Known, user: Hashable, item: Hashable) -> Frame:
     """What `Recommender.explain` answers.
 
     Raises:
         ValueError: As it says.
     """
+    model, history, sides, library = known
     if not isinstance(model, Model):
         raise ValueError('a posterior has no one prediction to take apart: fit with method="als" or "sgd"')
     rows = rows_of_ids(sides.user, [user], remedy="fold it in first")

@@ -15,6 +15,7 @@ from jaxmf.model import rows
 from jaxmf.model.links import feedback
 from jaxmf.model.model import Model
 from jaxmf.model.params import check_rows
+from jaxmf.model.posterior import Posterior
 from jaxmf.model.tables import Table
 from jaxmf.online.update import check_fold_in
 
@@ -35,7 +36,7 @@ class Explanation(NamedTuple):
     contribution: Float[np.ndarray, " n"]
 
 
-def explain(model: Model, ratings: Ratings, item: int, *, points: int = 8) -> Explanation:
+def explain(model: Model | Posterior, ratings: Ratings, item: int, *, points: int = 8) -> Explanation:
     """How much each of one user's ratings pulls the score of an item up or down.
 
     Let r⁰ be what a user without ratings would be predicted for the rated items, and r the ratings given. With implicit
@@ -75,7 +76,7 @@ def explain(model: Model, ratings: Ratings, item: int, *, points: int = 8) -> Ex
         >>> f"{why.score:.3f} = {why.baseline:.3f} + {why.contribution[0]:.3f}"
         '4.333 = 3.000 + 1.333'
     """
-    _check(model, points)
+    model = _checked(model, points)
     check_fold_in(model, ratings)
     check_rows(np.array([item]), model.params.item, "item")
     if len(np.unique(ratings.user)) > 1:
@@ -86,8 +87,8 @@ def explain(model: Model, ratings: Ratings, item: int, *, points: int = 8) -> Ex
     return Explanation(float(score), float(baseline), np.asarray(contribution)[: len(ratings)])
 
 
-def _check(model: Model, points: int) -> None:
-    if not isinstance(model, Model):
+def _checked(model: Model | Posterior, points: int) -> Model:
+    if isinstance(model, Posterior):
         raise ValueError(
             f"{model!r} has no one prediction to take apart: explain one draw of it, `jaxmf.posterior.pick`, or fit by "
             "als or sgd"
@@ -99,6 +100,7 @@ def _check(model: Model, points: int) -> None:
         )
     if not points >= 1:
         raise ValueError(f"points must be 1 or more, got {points}: the integral is taken at so many")
+    return model
 
 
 @partial(jax.jit, static_argnames="points")

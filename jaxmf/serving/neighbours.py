@@ -11,6 +11,7 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import RBF, Linear, Logistic, Polynomial
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
+from jaxmf.model.posterior import Posterior
 from jaxmf.model.tables import Table
 from jaxmf.serving.recommend import TopN, checked_rows, top_n
 
@@ -27,7 +28,7 @@ class Vectors(NamedTuple):
     item: Float[Array, "items d"]
 
 
-def index_vectors(model: Model) -> Vectors:
+def index_vectors(model: Model | Posterior) -> Vectors:
     """Vectors (1, w) of users and (bᵢ, h) of items: an index finds a user's items by their inner product.
 
     It ranks as r̂ does for the linear and logistic kernels, and for the polynomial one where 1 + bᵤ + bᵢ + w·h ≥ 0. For
@@ -46,8 +47,7 @@ def index_vectors(model: Model) -> Vectors:
         >>> index_vectors(model).item.shape
         (5, 3)
     """
-    _check_single(model)
-    params, kernel = model.params, model.kernel
+    params, kernel = _single(model).params, model.kernel
     w, h = params.user.factors, params.item.factors
     if isinstance(kernel, RBF):
         w = w * jnp.exp(-kernel.gamma * jnp.sum(w**2, 1, keepdims=True))
@@ -77,7 +77,7 @@ def by_distance(vectors: Vectors) -> Vectors:
 
 
 def similar_items(
-    model: Model,
+    model: Model | Posterior,
     items: ArrayLike,
     *,
     n: int = 10,
@@ -95,7 +95,7 @@ def similar_items(
 
 
 def similar_users(
-    model: Model,
+    model: Model | Posterior,
     users: ArrayLike,
     *,
     n: int = 10,
@@ -107,7 +107,7 @@ def similar_users(
 
 
 def _similar(
-    model: Model,
+    model: Model | Posterior,
     rows: ArrayLike,
     side: str,
     n: int,
@@ -115,8 +115,7 @@ def _similar(
     exclude: ArrayLike | None,
 ) -> TopN:
     """The nearest others of rows of the item table, whose `side` it is."""
-    _check_single(model)
-    params, kernel = model.params, model.kernel
+    params, kernel = _single(model).params, model.kernel
     rows = checked_rows(rows, params.item, side)
     few = {
         name: None if some is None else checked_rows(some, params.item, side, written=False)
@@ -133,12 +132,13 @@ def _similar(
     return found._replace(score=np.exp(kernel.gamma * np.minimum(2 * found.score - squares, 0)))
 
 
-def _check_single(model: Model) -> None:
-    if not isinstance(model, Model):
+def _single(model: Model | Posterior) -> Model:
+    if isinstance(model, Posterior):
         raise ValueError(
             f"{model!r} is not one table of factors a side: take one draw, `jaxmf.posterior.pick(key, posterior)`, or "
             'fit with method="als" or "sgd"'
         )
+    return model
 
 
 def _of_length_1(table: Table) -> Table:

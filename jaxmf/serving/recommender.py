@@ -15,13 +15,14 @@ from jaxmf.data.history import NONE, History
 from jaxmf.data.ids import Vocabulary
 from jaxmf.data.ratings import Columns, Duplicates, Ratings, from_columns
 from jaxmf.data.settings import check_choice, check_whole
+from jaxmf.keeping import kept
 from jaxmf.keeping.checkpoint import Checkpoint, read, write
 from jaxmf.keeping.files import sensible
 from jaxmf.model.kernels import Kernel, check_ratings
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Prior, Priors
-from jaxmf.serving import answers, kept, models, shapes
+from jaxmf.serving import answers, models, shapes
 from jaxmf.serving.fitting import Method, fit_model, kernel_of
 from jaxmf.serving.frames import Ids, Side, Sides, Unknown, UnknownItems, checked, known_items, pair_rows
 from jaxmf.training.loop import Watch
@@ -294,8 +295,8 @@ class Recommender:
         Raises:
             ValueError: If `n` is below 1, an item is unknown, or what a user has rated was dropped with the history.
         """
-        few = {"exclude_seen": exclude_seen, "candidates": candidates, "exclude": exclude, "library": self.library}
-        return answers.best(self.tables, self.history, self._sides(), users, n, **few)
+        few = {"exclude_seen": exclude_seen, "candidates": candidates, "exclude": exclude}
+        return answers.best(self._known(self.tables), users, n, **few)
 
     def similar_items(self, items: Ids, n: int = 10, *, candidates: Ids = None, exclude: Ids = None) -> Frame:
         """Each item's `n` nearest others by `jaxmf.neighbours`: a frame of item, neighbour, rank (from 1) and score.
@@ -309,11 +310,15 @@ class Recommender:
         Raises:
             ValueError: If `n` is below 1, an id is unknown, or the model is a posterior.
         """
-        return answers.similar(self.model, self._sides().item, items, n, candidates, exclude, self.library)
+        return answers.similar(
+            self._known(self.model), self._sides().item, items, n, candidates=candidates, exclude=exclude
+        )
 
     def similar_users(self, users: Ids, n: int = 10, *, candidates: Ids = None, exclude: Ids = None) -> Frame:
         """Each user's `n` nearest others; else as `similar_items`."""
-        return answers.similar(self.model, self._sides().user, users, n, candidates, exclude, self.library)
+        return answers.similar(
+            self._known(self.model), self._sides().user, users, n, candidates=candidates, exclude=exclude
+        )
 
     def explain(self, user: Hashable, item: Hashable) -> Frame:
         """Each item that the user rated, the rating, and its contribution to the score of `item`, largest first.
@@ -325,7 +330,7 @@ class Recommender:
             ValueError: If an id is unknown, the model is a posterior, or the user's ratings were dropped with the
                 history.
         """
-        return answers.explained(self.model, self.history, self._sides(), user, item, self.library)
+        return answers.explained(self._known(self.model), user, item)
 
     def save(self, path: str | os.PathLike) -> None:
         """Save as a `jaxmf.checkpoint`, in place of the one that is at `path` if there is one.
@@ -350,6 +355,9 @@ class Recommender:
         with sensible(path):
             fields = kept.to_fields(arrays, documents)
             return cls(fields.pop("model"), history=History(fields.pop("ratings")), **fields)
+
+    def _known(self, model: Model | Posterior) -> answers.Known:
+        return answers.Known(model, self.history, self._sides(), self.library)
 
     def _sides(self) -> Sides:
         return Sides(*map(Side, Sides._fields, self.columns, (self.users, self.items), self.frozen))

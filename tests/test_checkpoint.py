@@ -120,9 +120,9 @@ def test_ids_come_back(ids):
 
 
 def test_ids_that_cannot_be_kept_are_named(tmp_path):
-    day = datetime.date(2020, 1, 1)
-    rec = fit(FRAME.assign(what=[day, day + datetime.timedelta(1)] * 2 + [day]))
-    with pytest.raises(ValueError, match=r"id datetime.date\(2020, 1, 1\) of type date can't be kept"):
+    time = datetime.time(1)
+    rec = fit(FRAME.assign(what=[time, datetime.time(2)] * 2 + [time]))
+    with pytest.raises(ValueError, match=r"id datetime.time\(1, 0\) of type time can't be kept"):
         rec.save(tmp_path / "model")
 
 
@@ -534,7 +534,9 @@ KINDS = [
 
 @pytest.mark.parametrize("ids", KINDS, ids=lambda ids: type(ids[0]).__name__)
 def test_ids_of_every_kind_do_all_that_ids_do(tmp_path, ids):
-    frame = pd.DataFrame({"user": ids * 3, "item": np.repeat(ids, 3), "rating": 1.0 + np.arange(9) % 4})
+    frame = pd.DataFrame(
+        {"user": ids * 3, "item": [one for one in ids for _ in range(3)], "rating": 1.0 + np.arange(9) % 4}
+    )
     rec = jaxmf.Recommender.fit(frame, rank=2, epochs=1)
     rec.save(tmp_path / "kept")
     back = jaxmf.Recommender.load(tmp_path / "kept")

@@ -152,7 +152,7 @@ def _delimited(file: File, text: str, ids: list[str], numbers: list[str]) -> pd.
             f"{file.path} has the header {lines[0][:200]!r} and no rows: a model needs at least one rating"
         )
     for name in ids:
-        if any("\ufffd" in str(one) for one in table[name].unique()):
+        if any("\ufffd" in str(one) for one in set(table[name])):
             raise ValueError(
                 f'{file.path} is not UTF-8 in column {name!r}: say the encoding, such as File(path, encoding="latin-1")'
             )

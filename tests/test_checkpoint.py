@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import textwrap
+import uuid
+from decimal import Decimal
 from pathlib import Path
 
 import jax
@@ -118,9 +120,9 @@ def test_ids_come_back(ids):
 
 
 def test_ids_that_cannot_be_kept_are_named(tmp_path):
-    day = datetime.date(2020, 1, 1)
-    rec = fit(FRAME.assign(what=[day, day + datetime.timedelta(1)] * 2 + [day]))
-    with pytest.raises(ValueError, match=r"id datetime.date\(2020, 1, 1\) of type date can't be kept"):
+    time = datetime.time(1)
+    rec = fit(FRAME.assign(what=[time, datetime.time(2)] * 2 + [time]))
+    with pytest.raises(ValueError, match=r"id datetime.time\(1, 0\) of type time can't be kept"):
         rec.save(tmp_path / "model")
 
 
@@ -517,3 +519,33 @@ def test_without_orbax_the_extra_is_named(rec, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "orbax.checkpoint", None)
     with pytest.raises(ImportError, match=r"pip install 'jaxmf\[checkpoint\]'"):
         rec.save(tmp_path / "model")
+
+
+KINDS = [
+    [2**63, 2**63 + 5, 1],
+    [2**64, 2**64 + 1, 2],
+    [uuid.UUID(int=at) for at in range(3)],
+    [datetime.date(2020, 1, at) for at in (1, 2, 3)],
+    [datetime.datetime(2020, 1, at) for at in (1, 2, 3)],
+    [pd.Timestamp(f"2020-0{at}-01", tz="Europe/Paris") for at in (1, 7, 8)],
+    [Decimal("1.50"), Decimal(2), Decimal("1e30")],
+]
+
+
+@pytest.mark.parametrize("ids", KINDS, ids=lambda ids: type(ids[0]).__name__)
+def test_ids_of_every_kind_do_all_that_ids_do(tmp_path, ids):
+    frame = pd.DataFrame(
+        {"user": ids * 3, "item": [one for one in ids for _ in range(3)], "rating": 1.0 + np.arange(9) % 4}
+    )
+    rec = jaxmf.Recommender.fit(frame, rank=2, epochs=1)
+    rec.save(tmp_path / "kept")
+    back = jaxmf.Recommender.load(tmp_path / "kept")
+    assert back.users == rec.users
+    assert [type(one) for one in back.users.decode([0, 1, 2])] == [type(one) for one in rec.users.decode([0, 1, 2])]
+    more = back.fold_in(pd.DataFrame({"user": ids[:1], "item": ids[1:2], "rating": [2.0]}))
+    assert len(more.users) == len(ids)
+    np.testing.assert_allclose(back.predict(frame), rec.predict(frame))
+    answer = more.recommend(ids[:1], n=3, exclude_seen=False)
+    assert sorted(answer["item"]) == sorted(ids)
+    assert len(more.explain(ids[0], ids[1])) == 3
+    assert len(more.forget(ids[:1]).users) == len(ids) - 1

@@ -4,6 +4,7 @@ Positions count, never labels: the index of a pandas column is dropped here.
 """
 
 import datetime
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from numbers import Real
@@ -81,7 +82,7 @@ def to_values(values: Column, name: str) -> np.ndarray | list:
     if isinstance(column, nw.DataFrame | nw.LazyFrame):
         raise ValueError(f"{name} must be one column, got a frame of {column.columns}: pass one of them")
     if isinstance(values, np.ma.MaskedArray):
-        return values.astype(object).filled(None).tolist()
+        return [None if value is np.ma.masked else value for value in values]
     if hasattr(values, "__array__") and not isinstance(values, np.generic):
         array = np.asarray(values)
         if array.ndim:
@@ -198,6 +199,8 @@ def _column(values: Any) -> Any:  # noqa: ANN401 whatever was given
     arrow = nw.dependencies.get_pyarrow()
     if arrow is not None and isinstance(values, arrow.Array):
         values = arrow.chunked_array([values])
+    if isinstance(values, pd.MultiIndex):
+        values = pd.Series(list(values), dtype=object)
     if isinstance(values, pd.Index | pd.api.extensions.ExtensionArray):
         values = pd.Series(values)
     return nw.from_native(values, allow_series=True, pass_through=True)
@@ -252,11 +255,11 @@ def _times_of(values: list, name: str) -> np.ndarray:
         return pd.to_timedelta(pd.Series(values, dtype=object)).dt.total_seconds().to_numpy()
     if types and all(issubclass(of, str) for of in types):
         texts = pd.Series(values, dtype=object)
-        odd = texts[~texts.str.match(DATE, na=True)]
-        if not len(odd):
+        odd = [text for text in values if isinstance(text, str) and not re.match(DATE, text)]
+        if not odd:
             try:
                 return pd.DatetimeIndex(pd.to_datetime(texts, utc=True, format="ISO8601")).tz_localize(None).to_numpy()
             except ValueError:
                 raise ValueError(f"{name} holds texts that are no ISO 8601 times: convert them first") from None
-        raise ValueError(f"{name} {odd.iloc[0]!r} is no time: convert the column, such as with pandas.to_datetime")
+        raise ValueError(f"{name} {odd[0]!r} is no time: convert the column, such as with pandas.to_datetime")
     return to_numbers(values, name)

@@ -138,7 +138,7 @@ def _delimited(file: File, text: str, ids: list[str], numbers: list[str]) -> pd.
     if file.names is None:
         text = text.lstrip("\n").partition("\n")[2]
     table = _parsed(file, text, [*names, REST], sep, ids)
-    if table[REST].notna().any():
+    if bool(table[REST].notna().any()):
         row = int(table[REST].notna().to_numpy().argmax())
         raise ValueError(
             f"{file.path}, row {row}: there are more values than the {len(names)} columns of {lines[0][:200]!r}: "
@@ -152,7 +152,7 @@ def _delimited(file: File, text: str, ids: list[str], numbers: list[str]) -> pd.
             f"{file.path} has the header {lines[0][:200]!r} and no rows: a model needs at least one rating"
         )
     for name in ids:
-        if table[name].str.contains("\ufffd", regex=False).any():
+        if any("\ufffd" in str(one) for one in set(table[name])):
             raise ValueError(
                 f'{file.path} is not UTF-8 in column {name!r}: say the encoding, such as File(path, encoding="latin-1")'
             )
@@ -237,6 +237,6 @@ def _number(file: File, column: pd.Series) -> pd.Series:
             )
         texts = texts.str.replace(",", ".")
     try:
-        return pd.to_numeric(texts)
+        return pd.Series(pd.to_numeric(texts), index=texts.index)
     except ValueError:
         return texts

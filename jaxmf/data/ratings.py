@@ -1,6 +1,6 @@
 """From a data frame of ratings to dense arrays, checked at this door and nowhere behind it."""
 
-from typing import Literal, NamedTuple, Self, no_type_check
+from typing import Literal, NamedTuple, Self, cast, no_type_check
 
 import numpy as np
 import pandas as pd
@@ -231,9 +231,10 @@ def _one_a_pair(data: pd.DataFrame, duplicates: Duplicates, users: Vocabulary, i
 
 def _means(data: pd.DataFrame, pair: list[str]) -> pd.DataFrame:
     """Weighted means, in order of the pairs' first appearance; the plain mean of a pair without weight."""
-    groups = data.groupby(pair, sort=False)
-    total = groups["weight"].transform("sum").to_numpy()
-    counts = np.where(total > 0, data["weight"] > 0, True)
-    share = np.where(total > 0, data["weight"] / np.where(total > 0, total, 1), 1 / groups["rating"].transform("size"))
-    sums = {"rating": "sum", "weight": "sum", "timestamp": "max"}
-    return data.assign(rating=share * data["rating"])[counts].groupby(pair, sort=False, as_index=False).agg(sums)
+    pairs = data.groupby(pair, sort=False).ngroup().to_numpy()
+    weight, rating = data["weight"].to_numpy(), data["rating"].to_numpy()
+    total, size = (np.bincount(pairs, each)[pairs] for each in (weight, np.ones(len(data))))
+    share = np.where(total > 0, weight / np.where(total > 0, total, 1), 1 / size)
+    counts = (total == 0) | (weight > 0)
+    found = data.assign(rating=share * rating).loc[counts].groupby(pair, sort=False, as_index=False)
+    return cast(pd.DataFrame, found.agg({"rating": "sum", "weight": "sum", "timestamp": "max"}))

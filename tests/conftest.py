@@ -7,9 +7,15 @@ from pathlib import Path
 import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
+from platformdirs import user_cache_dir
 
 # The tests need no accelerator, wherever they run.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Nearly all of the tests' time is compiling: what runs for a moment need not be compiled for speed, nor twice.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", user_cache_dir("jaxmf-tests"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 with install_import_hook("jaxmf", "beartype.beartype"):
     import jaxmf

@@ -35,9 +35,9 @@ check: $(INSTALLED)
 docs: $(INSTALLED)
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
-# The tables of the results page: about half an hour.
+# The tables of the results page and the first page's picture: about half an hour.
 results: $(INSTALLED)
-	$(RUN) scripts/results.py --out $(RESULTS)/results --page docs/results.md
+	$(RUN) scripts/results.py --out $(RESULTS)/results --page docs/results.md --pictures docs/_static --benchmark $(RESULTS)/benchmark.json
 
 # Other libraries, in an environment of their own; nothing else should run at the time.
 benchmark: $(INSTALLED)

@@ -27,7 +27,8 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_execution_show_tb = True
 nb_output_stderr = "remove"  # notes that libraries leave there name files of the machine that built the page
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
 
 autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "replace"}
 autodoc_inherit_docstrings = False
@@ -48,7 +49,9 @@ html_theme_options = {
     "footer_end": [],
 }
 html_show_sourcelink = False
-html_sidebars = {"**": []}
+html_static_path = ["_static"]
+html_css_files = ["picture.css"]
+html_sidebars = {"index": [], "start": []}
 copyright = "the authors of jaxmf; Apache-2.0"
 
 WRITTEN = (

@@ -16,8 +16,9 @@ from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
 
 PRIOR = jaxmf.priors.NEW_USERS
-REVEALED = (1, 2, 5, 10, 20, 50)
-MODELS = {False: "before the new users", True: "full retrain"}
+REVEALED = (0, 1, 2, 5, 10, 20, 50)
+"""How many ratings of each new user are revealed at most: from none to all that the split reveals."""
+NONE, ALL = REVEALED[0], REVEALED[-1]
 
 
 @dataclasses.dataclass
@@ -36,6 +37,8 @@ class FoldIn(Run):
     """Gibbs sampling only: sweeps, of which the first 60 are forgotten."""
     draws: int = 80
     """Gibbs sampling only: draws to keep, and to fold in with."""
+    retrains: bool = False
+    """A full retrain for every number of revealed ratings, not for all of them alone."""
     profile: int = 20
     """Ratings of the user whose fold-in is timed."""
     batch: int = 10_000
@@ -49,6 +52,11 @@ class FoldIn(Run):
             self.kernel = "linear" if bayes else "logistic"
         if self.rank is None:
             self.rank = 10 if bayes else 64
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """The numbers of revealed ratings for which a model is trained."""
+        return REVEALED if self.retrains else (NONE, ALL)
 
 
 class Protocol(NamedTuple):
@@ -69,21 +77,17 @@ class Protocol(NamedTuple):
         """What must be predicted."""
         return self.ratings.take(self.split.test)
 
-    @property
-    def reveal(self) -> Ratings:
-        """What is revealed, in order of user and time."""
-        return self.ratings.take(self.split.reveal)
-
     def first(self, count: int) -> Ratings:
-        """The first `count` ratings of each new user."""
-        reveal = self.reveal
-        start = np.searchsorted(reveal.user, reveal.user)
-        return reveal.take(np.arange(len(reveal)) - start < count)
+        """The first `count` ratings of each new user, in order of user and time."""
+        return self.ratings.take(self._first(count))
 
-    def known(self, *, revealed: bool) -> Ratings:
-        """The other users' ratings, with or without what is revealed."""
-        parts = (self.split.train, self.split.reveal) if revealed else (self.split.train,)
-        return self.ratings.take(np.concatenate(parts))
+    def known(self, count: int) -> Ratings:
+        """The other users' ratings, and the first `count` of each new user."""
+        return self.ratings.take(np.concatenate([self.split.train, self._first(count)]))
+
+    def _first(self, count: int) -> np.ndarray:
+        user = self.ratings.user[self.split.reveal]
+        return self.split.reveal[np.arange(len(user)) - np.searchsorted(user, user) < count]
 
 
 class Ways(NamedTuple):
@@ -91,7 +95,7 @@ class Ways(NamedTuple):
 
     Attributes:
         rmse: RMSE by way of update.
-        curve: RMSE by number of revealed ratings, for the ways that fold in.
+        curve: RMSE by number of revealed ratings, of each way that was taken for all of them.
         retrain_seconds: Wall time of the full retrain, compilation apart.
         one: Folds one user in, from arrays to arrays.
         many: Folds all users in whose histories are in the stacks of blocks.
@@ -106,12 +110,12 @@ class Ways(NamedTuple):
 
 def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
     """A model of one set of parameters, trained by SGD or ALS."""
-    kernel, key, reveal, hidden = protocol.kernel, protocol.key, protocol.reveal, protocol.hidden
+    kernel, key, hidden = protocol.kernel, protocol.key, protocol.hidden
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
 
-    def train(*, revealed: bool) -> jaxmf.Fit:
-        fit = trainer.fit(key, protocol.known(revealed=revealed), kernel=kernel, rank=args.rank, prior=PRIOR)
-        args.log(fit.history, model=MODELS[revealed])
+    def train(count: int) -> jaxmf.Fit:
+        fit = trainer.fit(key, protocol.known(count), kernel=kernel, rank=args.rank, prior=PRIOR)
+        args.log(fit.history, revealed=count)
         return fit
 
     def error(model: Params) -> float:
@@ -123,25 +127,26 @@ def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
     def sgd_retrain(part: Ratings) -> float:
         return error(jaxmf.fold_in.sgd_retrain(key, stranger, kernel, part, prior=PRIOR))
 
-    model = train(revealed=False).params
+    fits = {count: train(count) for count in args.trained}
+    model = fits[NONE].params
     stranger = model.replace(user=jax.tree.map(lambda x: x.at[protocol.split.users].set(0), model.user))
     no_factors = stranger.replace(item=model.item.replace(factors=jnp.zeros_like(model.item.factors)))
-    retrain = train(revealed=True)
-    rmse = {
-        "no_fold_in": error(stranger),
-        "bias_only": error(jaxmf.fold_in.fold_in_users(no_factors, kernel, reveal, prior=PRIOR)),
-        "fold_in": fold_in(reveal),
-        "sgd_retrain": sgd_retrain(reveal),
-        "full_retrain": error(retrain.params),
-    }
     curve = {
         "fold-in": [fold_in(protocol.first(count)) for count in REVEALED],
         "SGD retrain": [sgd_retrain(protocol.first(count)) for count in REVEALED],
     }
+    retrained = [error(fit.params) for fit in fits.values()]
+    rmse = {
+        "no_fold_in": error(stranger),
+        "bias_only": error(jaxmf.fold_in.fold_in_users(no_factors, kernel, protocol.first(ALL), prior=PRIOR)),
+        "fold_in": curve["fold-in"][-1],
+        "sgd_retrain": curve["SGD retrain"][-1],
+        "full_retrain": retrained[-1],
+    }
     return Ways(
         rmse,
-        curve,
-        retrain.seconds,
+        curve | ({"full retrain": retrained} if args.retrains else {}),
+        fits[ALL].seconds,
         lambda item, rating: np.asarray(jaxmf.fold_in.fold_in_user(model, kernel, item, rating, prior=PRIOR).factors),
         lambda stacks: jax.block_until_ready(jaxmf.update.solve_stacks(kernel, model, stacks, prior=PRIOR)),
     )
@@ -149,11 +154,11 @@ def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
 
 def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
     """A posterior, by Gibbs sampling."""
-    kernel, key, reveal, hidden = protocol.kernel, protocol.key, protocol.reveal, protocol.hidden
+    kernel, key, hidden = protocol.kernel, protocol.key, protocol.hidden
     implicit = args.features == "implicit"
 
-    def train(*, revealed: bool) -> jaxmf.gibbs.GibbsFit:
-        known = protocol.known(revealed=revealed)
+    def train(count: int) -> jaxmf.gibbs.GibbsFit:
+        known = protocol.known(count)
         features = features_of(args.features, known)
         watch = jaxmf.Watch(validation=hidden)
         fit = jaxmf.gibbs.fit(
@@ -167,7 +172,7 @@ def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
             keep=args.draws,
             watch=watch,
         )
-        args.log(fit.history, model=MODELS[revealed])
+        args.log(fit.history, revealed=count)
         return fit
 
     def fold_in(part: Ratings, posterior: jaxmf.posterior.Draw) -> float:
@@ -177,22 +182,23 @@ def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
         )
         return protocol.error(np.asarray(jaxmf.posterior.predictive(folded, kernel, hidden.user, hidden.item).mean))
 
-    posterior = train(revealed=False).posterior
+    fits = {count: train(count) for count in args.trained}
+    posterior = fits[NONE].posterior
     items = posterior.params.item
     no_factors = posterior.replace(params=posterior.params.replace(item=items.replace(factors=0 * items.factors)))
-    retrain = train(revealed=True)
-    rmse = {
-        "no_fold_in": fold_in(reveal.take(np.zeros(0, int)), posterior),
-        "bias_only": fold_in(reveal, no_factors),
-        "fold_in": fold_in(reveal, posterior),
-        "sgd_retrain": None,
-        "full_retrain": protocol.error(retrain.predicted),
-    }
     curve = {"fold-in": [fold_in(protocol.first(count), posterior) for count in REVEALED]}
+    retrained = [protocol.error(fit.predicted) for fit in fits.values()]
+    rmse = {
+        "no_fold_in": curve["fold-in"][0],
+        "bias_only": fold_in(protocol.first(ALL), no_factors),
+        "fold_in": curve["fold-in"][-1],
+        "sgd_retrain": None,
+        "full_retrain": retrained[-1],
+    }
     return Ways(
         rmse,
-        curve,
-        retrain.seconds,
+        curve | ({"full retrain": retrained} if args.retrains else {}),
+        fits[ALL].seconds,
         lambda item, rating: np.asarray(
             jaxmf.posterior.fold_in_user(key, posterior, kernel, item, rating).params.user.factors
         ),
@@ -258,11 +264,13 @@ def main(args: FoldIn) -> None:
                 ls={"no_fold_in": ":", "bias_only": "--"}.get(name, "-"),
                 label=name.replace("_", " "),
             )
-        axes.set_xscale("log")
+        axes.set_xscale("symlog", linthresh=1)
         axes.set_xticks(REVEALED, [str(count) for count in REVEALED])
     args.save(
         {
             "rmse": rmse,
+            "revealed": list(REVEALED),
+            "curve": ways.curve,
             "latency_ms": latency_ms,
             "batch_us_per_user": batch_us,
             "retrain_seconds": retrain_seconds,

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import picture
 from common import run, say
 from runs import RESULT, SETTINGS
 
@@ -79,7 +80,7 @@ TABLES = {
     "new_users": Table(
         "fold_in_timing.py",
         {
-            "ALS, logistic kernel, rank 64": "--method als",
+            "ALS, logistic kernel, rank 64": "--method als --retrains",
             "Gibbs, implicit features, 80 draws": "--method gibbs --features implicit",
         },
         online,
@@ -115,6 +116,11 @@ class Results:
     page: Path | None = None
     """A page with a pair of comments `<!-- NAME: begin -->` and `end` for each table, which is put between them; else
     `results.md` in the folder."""
+    pictures: Path | None = None
+    """Folder for the first page's picture, and with it the numbers in `scripts/picture.json`; else the folder of the
+    runs has both."""
+    benchmark: Path = Path("results/benchmark.json")
+    """Result of `benchmark.py`, whose times the picture has; where there is none, it keeps those that it had."""
 
     def __post_init__(self) -> None:
         if not self.seeds >= 1:
@@ -136,20 +142,39 @@ def measured(folder: Path, script: str, options: list[str]) -> dict[str, Any]:
     return json.loads((folder / RESULT).read_text())
 
 
+def seeded(args: Results, name: str, at: int) -> list[dict[str, Any]]:
+    """The results of a table's setting, one a seed."""
+    of = TABLES[name]
+    system, setting = list(of.settings.items())[at]
+    options = [*shlex.split(f"{setting} {_data(args, name)} {args.options}"), "--split-seed", "0", "--seed"]
+    found = []
+    for seed in range(args.seeds if of.repeated else 1):
+        say(f"{system}, seed {seed}")
+        found.append(measured(args.out / f"{name}-{at}-{seed}", of.script, [*options, str(seed)]))
+    return found
+
+
+def _data(args: Results, name: str) -> str:
+    return f"--data {shlex.quote(str(args.movielens_100k))}" if name == "ml_100k" else ""
+
+
+def paint(args: Results) -> None:
+    """The first page's picture: new users' errors by the first setting of their table, and one user's time."""
+    found: dict[str, Any] = {"new_users": picture.curves(seeded(args, "new_users", 0))}
+    if args.benchmark.exists():
+        found["one_user_ms"] = picture.one_user(args.benchmark)
+    numbers = picture.keep(picture.MEASURED if args.pictures else args.out / picture.MEASURED.name, found)
+    picture.draw(numbers, args.pictures or args.out)
+
+
 def table(args: Results, name: str) -> str:
     """A Markdown table, others' rows and then ours, mean ± standard deviation over the seeds; and our commands."""
     of, commands, ours = TABLES[name], [], []
     seeds = range(args.seeds if of.repeated else 1)
-    data = "" if name != "ml_100k" else f"--data {shlex.quote(str(args.movielens_100k))}"
     for at, (system, setting) in enumerate(of.settings.items()):
-        options = [*shlex.split(f"{setting} {data} {args.options}"), "--split-seed", "0", "--seed"]
-        found = []
-        for seed in seeds:
-            say(f"{system}, seed {seed}")
-            result = measured(args.out / f"{name}-{at}-{seed}", of.script, [*options, str(seed)])
-            found.append(of.rows(system, result))
+        found = [of.rows(system, result) for result in seeded(args, name, at)]
         ours += [{"system": row, **cells([one[row] for one in found])} for row in found[0]]
-        shown = shlex.join(shlex.split(f"{setting} {'--data FOLDER' * bool(data)} {args.options}"))
+        shown = shlex.join(shlex.split(f"{setting} {'--data FOLDER' * bool(_data(args, name))} {args.options}"))
         commands.append(f"python scripts/{of.script} {shown} --split-seed 0 --seed {'$seed' if len(seeds) > 1 else 0}")
     text = pd.DataFrame(others(name) + ours).fillna("").to_markdown(index=False, disable_numparse=True)
     lines = "\n".join(commands)
@@ -205,6 +230,8 @@ def main(args: Results) -> None:
     for name in chosen:
         text = put(text, name, table(args, name))
         page.write_text(text)
+    if "new_users" in chosen:
+        paint(args)
     say(f"{page}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Float, Int
 
-from jaxmf.data.histories import Block, blocks
+from jaxmf.data.histories import Block, blocks, evened
 from jaxmf.data.ratings import AnyArray, Ratings
 
 
@@ -60,7 +60,8 @@ def sparse(
             bad = index[(index < 0) | (index >= size)][0]
             raise ValueError(f"{name} {bad} is outside the {n_rows} × {n_features} matrix")
     entries = Ratings(row, feature, value, np.ones(len(value), np.float32), n_rows, n_features)
-    return Features(blocks(entries), blocks(entries.transpose()), n_rows, n_features)
+    by_row, by_feature = (tuple(map(evened, blocks(one))) for one in (entries, entries.transpose()))
+    return Features(by_row, by_feature, n_rows, n_features)
 
 
 def dense(table: Float[AnyArray, "rows features"]) -> Features:

@@ -185,20 +185,47 @@ def padded_share(stacks: tuple[Block, ...]) -> float:
     return 1 - sum(int(np.count_nonzero(stack.weight)) for stack in stacks) / max(1, slots)
 
 
+def even(n: int) -> int:
+    """`n` rounded up by a thirty-second at most: sizes of much the same data come out as one.
+
+    Example:
+        >>> even(80_003), even(80_004), even(7)
+        (81920, 81920, 7)
+    """
+    step = max(1, (1 << n.bit_length()) >> 6)
+    return -(-n // step) * step
+
+
+def evened(stack: Block) -> Block:
+    """The stack on the host with `even` numbers of blocks, rows and pages, what is added being padding."""
+    return _grown(stack, *map(even, (*stack.rows.shape, stack.owner.shape[1])))
+
+
+def filled(ratings: Ratings, n: int) -> Ratings:
+    """Ratings on the host filled up to `n` with ratings of weight 0."""
+    more = n - len(ratings)
+    columns = {name: np.asarray(getattr(ratings, name)) for name in ("user", "item", "rating", "weight")}
+    return ratings.replace(**{name: np.pad(column, (0, more)) for name, column in columns.items()})
+
+
+def _grown(stack: Block, g: int, b: int, p: int) -> Block:
+    """The stack with so many blocks, rows and pages, what is added being padding."""
+
+    def grown(x: np.ndarray, size: int, fill: int) -> np.ndarray:
+        widths = [(0, g - len(x)), (0, size - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]
+        return np.pad(x, widths, constant_values=fill)
+
+    pages = [grown(x, p, 0) for x in (stack.other, stack.rating, stack.weight)]
+    return Block(grown(stack.rows, b, PADDING), grown(stack.owner, p, b - 1), *pages)
+
+
 def _joined(stacks: list[Block]) -> Block:
     """Stacks of one page width as one."""
     b, p = (
         max(shape) for shape in zip(*((stack.rows.shape[1], stack.owner.shape[1]) for stack in stacks), strict=True)
     )
-
-    def grown(x: np.ndarray, size: int, fill: int) -> np.ndarray:
-        return np.pad(x, [(0, 0), (0, size - x.shape[1]), *[(0, 0)] * (x.ndim - 2)], constant_values=fill)
-
-    def alike(stack: Block) -> Block:
-        pages = [grown(x, p, 0) for x in (stack.other, stack.rating, stack.weight)]
-        return Block(grown(stack.rows, b, PADDING), grown(stack.owner, p, b - 1), *pages)
-
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *map(alike, stacks))
+    alike = [_grown(stack, len(stack.rows), b, p) for stack in stacks]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *alike)
 
 
 def _width(count: np.ndarray) -> int:

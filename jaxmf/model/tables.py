@@ -79,7 +79,7 @@ class Table(struct.PyTreeNode):
 def unwritten(table: Table) -> Bool[np.ndarray, " rows"]:
     """Which rows are reserved (`jaxmf.update.reserve`) and nobody has written: NaN, in any draw."""
     nan = np.isnan(np.asarray(table.bias))
-    return nan if nan.ndim == 1 else nan.any(0)
+    return np.any(nan.reshape(-1, nan.shape[-1] or 1), 0)[: nan.shape[-1]]
 
 
 def resized(table: Table, rows: int, *, value: float = 0.0) -> Table:

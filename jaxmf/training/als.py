@@ -3,17 +3,15 @@
 For a kernel that is not linear in a row the solves are Gauss–Newton steps, and the trainer alternating Gauss–Newton.
 """
 
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
 from jaxtyping import Array, Key
 
 from jaxmf.data.features import Sides, check_rows
-from jaxmf.data.histories import PAGES, Block, joint_blocks
+from jaxmf.data.histories import PAGES, Block, even, evened, filled, joint_blocks
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
@@ -119,6 +117,18 @@ def solve_blocks(whole: Problem, stacks: tuple[Block, ...], *, steps: int, cg_st
     return table
 
 
+class Sweep(NamedTuple):
+    """One sweep with these settings, for `loop.run`."""
+
+    steps: int
+    cg_steps: int
+
+    def __call__(self, state: State, data: tuple[Histories, Priors], kernel: Kernel) -> tuple[State, Info]:
+        """The state after it."""
+        known, priors = data
+        return step(state, known, kernel=kernel, prior=priors, steps=self.steps, cg_steps=self.cg_steps)
+
+
 def fit(
     key: Key[Array, ""],
     ratings: Ratings,
@@ -161,19 +171,16 @@ def fit(
     check_rows(features, ratings.n_users, ratings.n_items)
     priors = check(prior)
 
-    def epoch(state: State, data: tuple[Histories, Priors]) -> tuple[State, Info]:
-        known, priors = data
-        return step(state, known, kernel=kernel, prior=priors, steps=steps, cg_steps=cg_steps)
-
+    settings = {"prior": priors, "features": features, "steps": steps, "cg_steps": cg_steps}
+    known = histories(ratings, features)
+    known = known.replace(
+        ratings=filled(ratings, even(len(ratings))), blocks=tuple(evened(stack) for stack in known.blocks)
+    )
     state, log = loop.run(
         init(key, ratings, kernel=kernel, rank=rank, features=features),
-        (jax.tree.map(jnp.asarray, histories(ratings, features)), priors),
-        epoch,
-        ratings=ratings,
-        kernel=kernel,
-        epochs=epochs,
-        watch=watch,
-        remedy=REMEDY,
-        settings={"prior": priors, "features": features, "steps": steps, "cg_steps": cg_steps},
+        (known, priors),
+        Sweep(steps, cg_steps),
+        loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse),
+        watch,
     )
     return Fit(loop.fitted(state.params, state.links, kernel, priors, features), *log)

@@ -1,6 +1,5 @@
 """Gibbs sampling: chains of sweeps, the draws that are kept of them, and the mean of what they predict."""
 
-from collections.abc import Callable
 from typing import NamedTuple, no_type_check
 
 import jax
@@ -10,6 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.features import Sides, check_rows
+from jaxmf.data.histories import even, filled
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel, Linear
 from jaxmf.model.likelihoods import Gaussian, Likelihood
@@ -120,48 +120,45 @@ def fit(
     loop.check(ratings, kernel, rank, sweeps, watch)
     check_rows(features, ratings.n_users, ratings.n_items)
     _check(sweeps=sweeps, burn=burn, keep=keep, chains=chains, watch=watch)
-    n = 0 if watch.validation is None else len(watch.validation)
+    held = None if watch.validation is None else filled(watch.validation, even(len(watch.validation)))
+    n = 0 if held is None else len(held)
 
     def start(key: Key[Array, ""]) -> Chain:
         state = init(key, ratings, kernel=kernel, rank=rank, likelihood=likelihood, features=features)
         kept = jax.tree.map(lambda x: jnp.zeros((keep // chains, *x.shape), x.dtype), state.draw)
         return Chain(state, kept, jnp.zeros(n), jnp.int32(0), burn, sweeps - burn)
 
-    def epoch(chain: Chain, data: tuple[Data, Ratings | None]) -> tuple[Chain, Info]:
-        chain, info = _each(chains, lambda chain: _sweep(chain, *data, kernel=kernel))(chain)
-        return chain, info | {"loss": info["loss"].mean()}
-
-    data = data_of(ratings, likelihood, features)
-    chain, log = loop.run(
-        jax.vmap(start)(keys),
-        jax.tree.map(jnp.asarray, (data, watch.validation)),
-        epoch,
-        ratings=ratings,
-        kernel=kernel,
-        epochs=sweeps,
-        watch=watch,
-        remedy="standardise the features",
-        rmse=_running_rmse,
-        settings={
-            "likelihood": type(likelihood).__name__,
-            "features": features,
-            "burn": burn,
-            "keep": keep,
-            "chains": chains,
-            "validation": watch.validation,
-        },
-    )
-    predicted = np.asarray(chain.total.mean(0)) / (sweeps - burn)
+    settings = {
+        "likelihood": type(likelihood).__name__,
+        "features": features,
+        "burn": burn,
+        "keep": keep,
+        "chains": chains,
+        "validation": watch.validation,
+    }
+    of = loop.Run(ratings, kernel, sweeps, "standardise the features", settings, _running_rmse)
+    data = data_of(ratings, likelihood, features), held
+    chain, log = loop.run(jax.vmap(start)(keys), data, _SWEEPS[chains > 1], of, watch)
+    predicted = np.asarray(chain.total.mean(0))[: len(watch.validation or ())] / (sweeps - burn)
     draws = jax.tree.map(lambda x: x.reshape(keep, *x.shape[2:]), chain.kept)
     posterior = Posterior(draws, kernel, jax.random.fold_in(keys[0], 1), features.implicit)
     return GibbsFit(posterior, log.history, log.seconds, log.compile_seconds, predicted)
 
 
-def _each(chains: int, sweep: Callable[[Chain], tuple[Chain, Info]]) -> Callable[[Chain], tuple[Chain, Info]]:
-    """`sweep` of every chain side by side; a single one's without the axis, which costs it a third of its time."""
-    if chains > 1:
-        return jax.vmap(sweep)
-    return lambda chain: jax.tree.map(lambda x: x[None], sweep(jax.tree.map(lambda x: x[0], chain)))
+def _one_chain(chain: Chain, data: tuple[Data, Ratings | None], kernel: Kernel) -> tuple[Chain, Info]:
+    """A sweep of a single chain without the axis of chains, which costs it a third of its time."""
+    swept = _sweep(jax.tree.map(lambda x: x[0], chain), *data, kernel=kernel)
+    chain, info = jax.tree.map(lambda x: x[None], swept)
+    return chain, info | {"loss": info["loss"].mean()}
+
+
+def _several_chains(chain: Chain, data: tuple[Data, Ratings | None], kernel: Kernel) -> tuple[Chain, Info]:
+    """A sweep of every chain, side by side."""
+    chain, info = jax.vmap(lambda chain: _sweep(chain, *data, kernel=kernel))(chain)
+    return chain, info | {"loss": info["loss"].mean()}
+
+
+_SWEEPS = (_one_chain, _several_chains)
 
 
 def _sweep(chain: Chain, data: Data, validation: Ratings | None, *, kernel: Kernel) -> tuple[Chain, Info]:

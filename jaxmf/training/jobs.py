@@ -133,7 +133,9 @@ class SGD:
         optimizer = sgd.default_optimizer(epochs, n, batch_size, learning_rate=job.learning_rate)
 
         def epoch(state: sgd.State, kernel: Kernel) -> sgd.State:
-            of_fold = (data.ratings, data.n, job.priors, data.features)
+            more = -n % batch_size
+            ratings = jax.tree.map(lambda column: jnp.pad(column, (0, more)), data.ratings)
+            of_fold = (ratings, data.n, job.priors, data.features)
             return sgd.epoch(state, of_fold, kernel=kernel, batch_size=batch_size, optimizer=optimizer)[0]
 
         start = sgd.start(jax.random.key(job.seed), draw, data.n, optimizer=optimizer, features=data.features)

@@ -1,17 +1,19 @@
 """The loop that all trainers share: compile once, run epochs, watch, stop."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree, ScalarLike
 from tqdm import tqdm
 
 from jaxmf.data.features import Sides
+from jaxmf.data.histories import even, filled
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import objective
@@ -148,32 +150,80 @@ def check(ratings: Ratings, kernel: Kernel, rank: int, epochs: int, watch: Watch
         )
 
 
+class Run(NamedTuple):
+    """What a run is of.
+
+    Attributes:
+        ratings: The training ratings, for their range.
+        kernel: The kernel.
+        epochs: How many.
+        remedy: What to change where the loss stops being finite, for the error's text.
+        settings: What changes the result besides, for the keeper: a tree of numbers, words and arrays.
+        rmse: RMSE of a state's predictions on the validation part, of a function of the module's level.
+    """
+
+    ratings: Ratings
+    kernel: Kernel
+    epochs: int
+    remedy: str
+    settings: Mapping[str, Any]
+    rmse: Callable[[Any, Kernel, Ratings, ScalarLike, ScalarLike], Float[Array, ""]]
+
+
+def rmse(state: _HasParams, kernel: Kernel, validation: Ratings, low: ScalarLike, high: ScalarLike) -> Array:
+    """RMSE of what a state's `params` predict, clipped."""
+    return objective.rmse(state.params, kernel, validation, low, high)
+
+
+class Form(NamedTuple):
+    """What a program depends on of its arguments: their structure, and each array's shape and type."""
+
+    tree: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    @classmethod
+    def of(cls, arguments: PyTree) -> "Form":
+        """The form of some arguments, all of them arrays."""
+        leaves, tree = jax.tree.flatten(arguments)
+        return cls(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=64)
+def program(epoch: Callable, measure: Callable, size: int, form: Form) -> Callable[..., tuple[Any, Info]]:
+    """`size` epochs of (state, data, kernel, validation part with its range), compiled once for each form.
+
+    Args:
+        epoch: (state, data, kernel) → (state, Info); alike, and so hashed, where its settings are.
+        measure: As `Run.rmse`.
+        size: How many.
+        form: Of the program's arguments.
+    """
+
+    def several(state: Any, data: Any, kernel: Kernel, held: tuple | None) -> tuple[Any, Info]:  # noqa: ANN401
+        def one(state: Any, _: None) -> tuple[Any, Info]:  # noqa: ANN401
+            state, info = epoch(state, data, kernel)
+            return state, info if held is None else info | {"rmse": measure(state, kernel, *held)}
+
+        return lax.scan(one, state, None, length=size)
+
+    return jax.jit(several, donate_argnums=0).lower(*jax.tree.unflatten(*form)).compile()
+
+
 def run(
     state: State,
     data: Any,  # noqa: ANN401 whatever pytree the trainer's epoch takes
-    epoch: Callable[[State, Any], tuple[State, Info]],
-    *,
-    ratings: Ratings,
-    kernel: Kernel,
-    epochs: int,
+    epoch: Callable[[State, Any, Kernel], tuple[State, Info]],
+    of: Run,
     watch: Watch,
-    remedy: str,
-    rmse: Callable[[State, Kernel, Ratings, float, float], Float[Array, ""]] | None = None,
-    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[State, Log]:
-    """`epochs` times `epoch`, as one program where nobody watches and as one an epoch where somebody does.
+    """A run's epochs, as one program where nobody watches and as one an epoch where somebody does.
 
     Args:
         state: A state with `params`; its buffers are given up.
         data: What `epoch` takes besides.
-        epoch: (state, data) → (state, Info).
-        ratings: The training ratings, for their range.
-        kernel: The kernel.
-        epochs: How many.
+        epoch: As in `program`.
+        of: What the run is of.
         watch: What to look at.
-        remedy: What to change where the loss stops being finite, for the error's text.
-        rmse: RMSE of a state's predictions on the validation part; else that of its `params`.
-        settings: What changes the result besides, for the keeper: a tree of numbers, words and arrays.
 
     Returns:
         The last state, or the best epoch's under early stopping, and the log.
@@ -181,42 +231,29 @@ def run(
     Raises:
         ValueError: If the loss stops being finite, or the keeper can't keep the run or holds another one.
     """
-    low, high = float(np.min(ratings.rating)), float(np.max(ratings.rating))
     watched = watch.progress or watch.patience is not None or watch.callback is not None or watch.keeper is not None
-    size = 1 if watched else epochs
-    measure = rmse or (lambda state, *rest: objective.rmse(state.params, *rest))
-
-    def several(state: State, data: Any, validation: Ratings | None) -> tuple[State, Info]:  # noqa: ANN401
-        def one(state: State, _: None) -> tuple[State, Info]:
-            state, info = epoch(state, data)
-            if validation is not None:
-                info = info | {"rmse": measure(state, kernel, validation, low, high)}
-            return state, info
-
-        return lax.scan(one, state, None, length=size)
-
-    of: dict[str, Any] = {}
+    size = 1 if watched else of.epochs
+    told: dict[str, Any] = {}
     begin = 0
     if watch.keeper is not None:
-        told = {"epochs": epochs, "kernel": str(kernel), "rank": state.params.item.rank}
-        of = facts({**told, **settings, "ratings": ratings, "start": state})
-        state, begin = watch.keeper.load(state, of)
+        known = {"epochs": of.epochs, "kernel": str(of.kernel), "rank": state.params.item.rank}
+        told = facts({**known, **of.settings, "ratings": of.ratings, "start": state})
+        state, begin = watch.keeper.load(state, told)
     start = time.perf_counter()
-    program = jax.jit(several, donate_argnums=0).lower(state, data, watch.validation).compile()
+    state, *rest = jax.tree.map(_array, (state, data, of.kernel, _held(of.ratings, watch.validation)))
+    step = program(epoch, of.rmse, size, Form.of((state, *rest)))
     compiled = time.perf_counter()
     history: list[dict[str, np.ndarray]] = []
     best, best_state, since = np.inf, None, 0
-    for at in tqdm(range(begin, epochs, size), disable=None if watch.progress else True, unit="epoch", leave=False):
-        state, info = program(state, data, watch.validation)
+    for at in tqdm(range(begin, of.epochs, size), disable=None if watch.progress else True, unit="epoch", leave=False):
+        state, info = step(state, *rest)
         info = {name: np.asarray(value) for name, value in info.items()}
         history.append(info)
-        if not np.isfinite(info["loss"]).all():
-            bad = at + int((~np.isfinite(info["loss"])).argmax()) + 1
-            raise ValueError(f"the loss is {info['loss'][bad - at - 1]} after epoch {bad}: {remedy}")
+        _check_finite(info["loss"], at, of.remedy)
         if watch.callback is not None:
             watch.callback(at + 1, {name: float(np.mean(value[0])) for name, value in info.items()}, state.params)
-        if watch.keeper is not None and ((at + 1) % watch.keeper.every == 0 or at + 1 == epochs):
-            watch.keeper.save(state, at + 1, of)
+        if watch.keeper is not None and ((at + 1) % watch.keeper.every == 0 or at + 1 == of.epochs):
+            watch.keeper.save(state, at + 1, told)
         if watch.patience is not None:
             since += 1
             if info["rmse"][0] < best:
@@ -226,3 +263,22 @@ def run(
     state = jax.block_until_ready(state if best_state is None else best_state)
     history_of = {name: np.concatenate([info[name] for info in history]) for name in (history[0] if history else {})}
     return state, Log(history_of, time.perf_counter() - compiled, compiled - start)
+
+
+def _held(ratings: Ratings, validation: Ratings | None) -> tuple[Ratings, np.float32, np.float32] | None:
+    """The validation part in an even number, and the range of the training ratings."""
+    if validation is None:
+        return None
+    low, high = np.float32(np.min(ratings.rating)), np.float32(np.max(ratings.rating))
+    return filled(validation, even(len(validation))), low, high
+
+
+def _array(leaf: Any) -> jax.Array:  # noqa: ANN401 any leaf
+    """An array of a type of its own, where a Python number would take its neighbour's."""
+    return jnp.float32(leaf) if isinstance(leaf, float | int) else jnp.asarray(leaf)
+
+
+def _check_finite(loss: np.ndarray, at: int, remedy: str) -> None:
+    if not np.isfinite(loss).all():
+        bad = int((~np.isfinite(loss)).argmax())
+        raise ValueError(f"the loss is {loss[bad]} after epoch {at + bad + 1}: {remedy}")

@@ -5,6 +5,8 @@ sum, that is α·n: five orders of magnitude more than a rating is worth, and th
 is `jaxmf.sgd.fit`.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,7 +16,7 @@ from jaxtyping import Array, Float, Key
 from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params
-from jaxmf.model.kernels import Logistic
+from jaxmf.model.kernels import Kernel, Logistic
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params, predict
 from jaxmf.training import loop
@@ -54,39 +56,45 @@ def fit(
     loop.check(ratings, kernel, rank, epochs, watch)
     if not alpha >= 0:
         raise ValueError(f"alpha must be 0 or more, got {alpha}: it is a penalty")
-    optimizer = optax.adam(learning_rate)
     key, key_init = jax.random.split(key)
     start = params.init(key_init, ratings.n_users, ratings.n_items, rank)
+    recipe = Recipe(alpha, batch_size, learning_rate)
+    state = State(start, recipe.optimizer().init(start), key, links.init(Sides(), rank))
+    of = loop.Run(ratings, kernel, epochs, "lower the learning rate or alpha", recipe._asdict(), loop.rmse)
+    state, log = loop.run(state, ratings, recipe, of, watch)
+    return Fit(Model(state.params, kernel), *log)
 
-    def loss(model: Params, batch: Ratings) -> Float[Array, ""]:
-        error = batch.rating - predict(model, kernel, batch.user, batch.item)
-        norms = jnp.sum(model.user.factors**2) + jnp.sum(model.item.factors**2)
-        return jnp.sum(batch.weight * error**2) / jnp.sum(batch.weight) + alpha * norms
 
-    def step(state: State, batch: Ratings) -> tuple[State, Float[Array, ""]]:
-        value, grads = jax.value_and_grad(loss)(state.params, batch)
-        grads = grads.replace(offset=jnp.zeros_like(grads.offset))
-        updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
-        return state.replace(params=optax.apply_updates(state.params, updates), optimizer=opt_state), value
+class Recipe(NamedTuple):
+    """The notebook's epoch with these settings, for `loop.run`."""
 
-    def epoch(state: State, ratings: Ratings) -> tuple[State, Info]:
+    alpha: float
+    batch_size: int
+    learning_rate: float
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam, dense."""
+        return optax.adam(self.learning_rate)
+
+    def __call__(self, state: State, ratings: Ratings, kernel: Kernel) -> tuple[State, Info]:
+        """The state after an epoch."""
+
+        def step(state: State, batch: Ratings) -> tuple[State, Float[Array, ""]]:
+            value, grads = jax.value_and_grad(self.loss)(state.params, kernel, batch)
+            grads = grads.replace(offset=jnp.zeros_like(grads.offset))
+            updates, opt_state = self.optimizer().update(grads, state.optimizer, state.params)
+            return state.replace(params=optax.apply_updates(state.params, updates), optimizer=opt_state), value
+
         key, key_order = jax.random.split(state.key)
-        state, losses = lax.scan(step, state.replace(key=key), shuffled(key_order, ratings, batch_size))
+        state, losses = lax.scan(step, state.replace(key=key), shuffled(key_order, ratings, self.batch_size))
         norms = {
             "norm_users": jnp.linalg.norm(state.params.user.factors),
             "norm_items": jnp.linalg.norm(state.params.item.factors),
         }
         return state, {"loss": losses.mean()} | norms
 
-    state, log = loop.run(
-        State(start, optimizer.init(start), key, links.init(Sides(), rank)),
-        jax.tree.map(jnp.asarray, ratings),
-        epoch,
-        ratings=ratings,
-        kernel=kernel,
-        epochs=epochs,
-        watch=watch,
-        remedy="lower the learning rate or alpha",
-        settings={"alpha": alpha, "batch_size": batch_size, "learning_rate": learning_rate},
-    )
-    return Fit(Model(state.params, kernel), *log)
+    def loss(self, model: Params, kernel: Kernel, batch: Ratings) -> Float[Array, ""]:
+        """Mean squared error of a batch, and the penalty."""
+        error = batch.rating - predict(model, kernel, batch.user, batch.item)
+        norms = jnp.sum(model.user.factors**2) + jnp.sum(model.item.factors**2)
+        return jnp.sum(batch.weight * error**2) / jnp.sum(batch.weight) + self.alpha * norms

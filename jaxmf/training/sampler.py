@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.features import Features, Sides
-from jaxmf.data.histories import Block, blocks
+from jaxmf.data.histories import Block, blocks, even, evened, filled
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
@@ -69,7 +69,8 @@ class Data(struct.PyTreeNode):
 def data_of(ratings: Ratings, likelihood: Likelihood = Gaussian(), features: Sides = Sides()) -> Data:
     """What `step` takes, on the host."""
     where = places(ratings) if likelihood.latent else None
-    return Data(ratings, blocks(ratings), blocks(ratings.transpose()), features, where)
+    user, item = (tuple(map(evened, blocks(side))) for side in (ratings, ratings.transpose()))
+    return Data(filled(ratings, even(len(ratings))), user, item, features, where)
 
 
 def places(ratings: Ratings) -> Places:
@@ -77,7 +78,7 @@ def places(ratings: Ratings) -> Places:
 
     def of(ratings: Ratings) -> tuple[Int[AnyArray, "g p w"], ...]:
         n = len(ratings)
-        return tuple(stack.other for stack in blocks(ratings.replace(item=np.arange(n), n_items=n)))
+        return tuple(evened(stack).other for stack in blocks(ratings.replace(item=np.arange(n), n_items=n)))
 
     return Places(of(ratings), of(ratings.transpose()))
 

@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from types import EllipsisType
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, ScalarLike
 
 from jaxmf.data.features import Sides, check_rows
+from jaxmf.data.histories import filled
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, objective, params
 from jaxmf.model.kernels import Kernel
@@ -202,6 +203,25 @@ def epoch(
     return linked(state, features, n, priors), {"loss": info["loss"].mean()}
 
 
+class Pass(NamedTuple):
+    """One pass with these settings, for `loop.run`."""
+
+    batch_size: int
+    optimizer: optax.GradientTransformation
+
+    def __call__(
+        self, state: State, data: tuple[Ratings, Weights, Priors, Sides], kernel: Kernel
+    ) -> tuple[State, Info]:
+        """The state after it."""
+        return epoch(state, data, kernel=kernel, batch_size=self.batch_size, optimizer=self.optimizer)
+
+
+@functools.lru_cache(maxsize=64)
+def _default_optimizer(epochs: int, batches: int) -> optax.GradientTransformation:
+    """The default one for so many batches an epoch, the same each time, since a program is of its optimizer."""
+    return default_optimizer(epochs, batches, 1)
+
+
 def fit(
     key: Key[Array, ""],
     ratings: Ratings,
@@ -235,7 +255,8 @@ def fit(
 
     Example:
         >>> from jaxmf.model.kernels import Logistic
-        >>> from jaxmf.data.ratings import Ratings
+        >>> from jaxmf.data.histories import filled
+    from jaxmf.data.ratings import Ratings
         >>> user, item = np.divmod(np.arange(12), 4)
         >>> ratings = Ratings(user, item, 1.0 + (user + item) % 5, np.ones(12), n_users=3, n_items=4)
         >>> result = fit(jax.random.key(0), ratings, kernel=Logistic(1.0, 5.0), rank=2, epochs=30)
@@ -249,20 +270,11 @@ def fit(
     priors = check(prior)
     batch_size = min(batch_size, len(ratings))
     settings = {"prior": priors, "features": features, "batch_size": batch_size, "own_optimizer": optimizer is not None}
-    optimizer = optimizer or default_optimizer(epochs, len(ratings), batch_size)
+    optimizer = optimizer or _default_optimizer(epochs, math.ceil(len(ratings) / batch_size))
     state = init(key, ratings, kernel=kernel, rank=rank, optimizer=optimizer, features=features)
 
-    data = (jax.tree.map(jnp.asarray, ratings), objective.weights(ratings), priors, jax.tree.map(jnp.asarray, features))
-    one = functools.partial(epoch, kernel=kernel, batch_size=batch_size, optimizer=optimizer)
-    state, log = loop.run(
-        state,
-        data,
-        one,
-        ratings=ratings,
-        kernel=kernel,
-        epochs=epochs,
-        watch=watch,
-        remedy=REMEDY,
-        settings=settings,
-    )
+    whole = filled(ratings, batch_size * math.ceil(len(ratings) / batch_size))
+    data = (whole, objective.weights(ratings), priors, features)
+    of = loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse)
+    state, log = loop.run(state, data, Pass(batch_size, optimizer), of, watch)
     return Fit(loop.fitted(state.params, state.links, kernel, priors, features), *log)

@@ -153,7 +153,7 @@ def gaussian(fitted):
 
 def test_the_default_likelihood_is_the_gaussian(fitted, gaussian):
     other = gibbs.fit(KEY, fitted[1], likelihood=Gaussian(), rank=2, sweeps=20, burn=10, keep=5).posterior
-    jax.tree.map(np.testing.assert_array_equal, gaussian, other)
+    jax.tree.map(np.testing.assert_array_equal, gaussian.draws, other.draws)
 
 
 def test_the_sampler_predicts_ratings_and_states_their_spread(fitted):
@@ -188,7 +188,7 @@ def test_rounding_a_gaussian_posterior_gives_the_masses_of_its_normals(fitted, g
     test = fitted[2]
     found = posterior.class_probabilities(posterior.rounded(gaussian, LEVELS), test.user, test.item)
     mean = np.asarray(posterior.ratings_of_draws(gaussian, test.user, test.item), float)[..., None]
-    scale = np.asarray(gaussian.noise, float)[:, None, None] ** -0.5
+    scale = np.asarray(gaussian.draws.noise, float)[:, None, None] ** -0.5
     below = scipy.stats.norm.cdf(LEVELS[:-1] + 0.25, mean, scale)
     np.testing.assert_allclose(found, np.diff(below, axis=-1, prepend=0, append=1).mean(0), atol=1e-5)
 

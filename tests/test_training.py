@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from reference import KERNELS, flat
+from reference import KERNELS, flat, random_ratings
 
-from jaxmf.data import datasets, histories, splits
+from jaxmf.data import datasets, features, histories, splits
 from jaxmf.model import objective, params, problem, rows
 from jaxmf.model.kernels import Linear, Logistic
 from jaxmf.model.priors import DEFAULT, Prior, Priors
-from jaxmf.training import als, loop, notebook, sgd
+from jaxmf.training import als, gibbs, loop, notebook, sgd
 from jaxmf.training.loop import Watch
 
 pytestmark = pytest.mark.optax
@@ -199,22 +199,61 @@ def test_a_batch_size_below_one_is_refused(ratings):
 def test_a_step_traces_once(ratings):
     traced = 0
 
-    def epoch(state, data):
+    def epoch(state, data, kernel):
         nonlocal traced
         traced += 1
-        return als.step(state, data, kernel=KERNEL, prior=DEFAULT)
+        return als.step(state, data, kernel=kernel, prior=DEFAULT)
 
-    loop.run(
-        als.init(KEY, ratings, kernel=KERNEL, rank=3),
-        jax.tree.map(jnp.asarray, als.histories(ratings)),
-        epoch,
-        ratings=ratings,
-        kernel=KERNEL,
-        epochs=5,
-        watch=Watch(callback=lambda *_: None),
-        remedy="",
-    )
+    state, of = als.init(KEY, ratings, kernel=KERNEL, rank=3), loop.Run(ratings, KERNEL, 5, "", {}, loop.rmse)
+    loop.run(state, als.histories(ratings), epoch, of, Watch(callback=lambda *_: None))
     assert traced <= 2  # scan looks once for the types and once for the program
+
+
+FITS = {
+    "als": lambda data, **settings: als.fit(KEY, data, kernel=KERNEL, rank=3, epochs=3, **settings),
+    "sgd": lambda data, **settings: sgd.fit(KEY, data, kernel=KERNEL, rank=3, epochs=3, batch_size=100, **settings),
+    "gibbs": lambda data, **settings: gibbs.fit(KEY, data, rank=3, sweeps=4, burn=1, keep=3, **settings),
+    "notebook": lambda data, **settings: notebook.fit(KEY, data, rank=3, epochs=3, **settings),
+}
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+@pytest.mark.parametrize("implicit", [False, True])
+def test_a_fit_of_the_same_sizes_compiles_nothing(fit, implicit, request):
+    """Folds of one set, whose sizes and rows' lengths differ a little: all share the first's programs."""
+    if implicit and "notebook" in request.node.name:
+        pytest.skip("the notebook's model has no features")
+    data = random_ratings(np.random.default_rng(0), n_users=60, n_items=80, n=2001)
+    folds = splits.k_fold(len(data))
+
+    def run(fold):
+        train = data.take(fold.train)
+        settings = {"features": features.implicit_sides(train)} if implicit else {}
+        return fit(train, watch=Watch(validation=data.take(fold.test)), **settings)
+
+    run(folds[0])
+    before = loop.program.cache_info().misses
+    compiled = []
+
+    def count(event: str, *_: object, **__: object) -> None:
+        compiled.append(event == "/jax/core/compile/backend_compile_duration")
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    results = [run(fold) for fold in (folds[0], *folds[1:])]
+    jax.monitoring.unregister_event_duration_listener(count)
+    assert loop.program.cache_info().misses == before
+    assert not any(compiled)
+    assert all(np.isfinite(result.history["loss"]).all() for result in results)
+
+
+def test_padding_of_a_fit_is_inert(ratings):
+    """An even number of ratings, blocks and rows gives the model of the odd ones."""
+    few = ratings.take(np.arange(487))
+    state = als.init(KEY, few, kernel=KERNEL, rank=3)
+    exact, _ = als.step(state, als.histories(few), kernel=KERNEL, prior=DEFAULT)
+    fitted = als.fit(KEY, few, kernel=KERNEL, rank=3, epochs=1).model.params
+    np.testing.assert_allclose(flat(fitted.user), flat(exact.params.user), atol=1e-5)
+    np.testing.assert_allclose(flat(fitted.item), flat(exact.params.item), atol=1e-5)
 
 
 def test_weights_count_as_repeated_ratings(ratings):

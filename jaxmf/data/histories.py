@@ -185,20 +185,24 @@ def padded_share(stacks: tuple[Block, ...]) -> float:
     return 1 - sum(int(np.count_nonzero(stack.weight)) for stack in stacks) / max(1, slots)
 
 
-def even(n: int) -> int:
-    """`n` rounded up by a thirty-second at most: sizes of much the same data come out as one.
+def even(n: int, part: int = 32) -> int:
+    """`n` rounded up by one `part`-th at most, a power of two: sizes of much the same data come out as one.
 
     Example:
         >>> even(80_003), even(80_004), even(7)
         (81920, 81920, 7)
     """
-    step = max(1, (1 << n.bit_length()) >> 6)
+    step = max(1, (1 << n.bit_length()) // (2 * part))
     return -(-n // step) * step
 
 
 def evened(stack: Block) -> Block:
-    """The stack on the host with `even` numbers of blocks, rows and pages, what is added being padding."""
-    return _grown(stack, *map(even, (*stack.rows.shape, stack.owner.shape[1])))
+    """The stack on the host with `even` numbers of blocks, rows and pages, what is added being padding.
+
+    Of rows, which vary most between parts of the same data and cost least, it adds most.
+    """
+    (g, b), p = stack.rows.shape, stack.owner.shape[1]
+    return _grown(stack, even(g), even(b, 8), even(p, 16))
 
 
 def filled(ratings: Ratings, n: int) -> Ratings:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, ScalarLike
 
 from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import even, filled
@@ -188,7 +188,9 @@ def _check(*, sweeps: int, burn: int, keep: int, chains: int, watch: Watch) -> N
         raise ValueError(f"patience={watch.patience}: a chain has no best sweep to stop at; set `sweeps` instead")
 
 
-def _running_rmse(chain: Chain, kernel: Kernel, validation: Ratings, low: float, high: float) -> Float[Array, ""]:
+def _running_rmse(
+    chain: Chain, kernel: Kernel, validation: Ratings, low: ScalarLike, high: ScalarLike
+) -> Float[Array, ""]:
     """RMSE of the running mean, and before the first sweep after burn-in of the first chain's last draw."""
     count = chain.sweep[0] - chain.burn
     last = jax.tree.map(lambda x: x[0], chain.state.draw).predict(kernel, validation.user, validation.item)

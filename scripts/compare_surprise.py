@@ -35,7 +35,7 @@ def main(args: Compare) -> None:
         for name, trainer in ours.items():
             result = trainer.fit(jax.random.key(args.seed), train, kernel=kernel)
             args.log(result.history, system=name, fold=fold)
-            predicted = np.clip(jaxmf.params.predict(result.params, kernel, test.user, test.item), low, high)
+            predicted = np.clip(result.model.predict(test.user, test.item), low, high)
             errors = jaxmf.metrics.rmse(predicted, test.rating), jaxmf.metrics.mae(predicted, test.rating)
             scores[name].append(jaxmf.surprise.Score(*errors, result.seconds))
     means = {

@@ -11,9 +11,9 @@ import numpy as np
 from common import Run, features_of, run, say, show
 
 import jaxmf
+from jaxmf.data.histories import Block
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel
-from jaxmf.model.params import Params
 
 PRIOR = jaxmf.priors.NEW_USERS
 REVEALED = (0, 1, 2, 5, 10, 20, 50)
@@ -32,7 +32,7 @@ class FoldIn(Run):
     rank: int | None = None
     """Number of factors; else 64, and 10 for Gibbs sampling."""
     features: Literal["none", "implicit"] = "none"
-    """Gibbs sampling only: implicit feedback of both sides as features of their rows."""
+    """Features of users and items: nothing, or implicit feedback of both sides."""
     sweeps: int = 300
     """Gibbs sampling only: sweeps, of which the first 60 are forgotten."""
     draws: int = 80
@@ -72,6 +72,14 @@ class Protocol(NamedTuple):
         low, high = float(self.ratings.rating.min()), float(self.ratings.rating.max())
         return jaxmf.metrics.rmse(np.clip(predicted, low, high), self.hidden.rating)
 
+    def error_of(self, model: jaxmf.Model | jaxmf.Posterior) -> float:
+        """RMSE of a model's predictions of them."""
+        return self.error(np.asarray(model.predict(self.hidden.user, self.hidden.item)))
+
+    def folded_in(self, model: jaxmf.Model | jaxmf.Posterior, part: Ratings) -> float:
+        """RMSE after the new users are folded in with a part of their ratings, which may be none."""
+        return self.error_of(jaxmf.fold_in.fold_in_users(model, part, users=self.split.users))
+
     @property
     def hidden(self) -> Ratings:
         """What must be predicted."""
@@ -110,102 +118,78 @@ class Ways(NamedTuple):
 
 def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
     """A model of one set of parameters, trained by SGD or ALS."""
-    kernel, key, hidden = protocol.kernel, protocol.key, protocol.hidden
+    key = protocol.key
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
 
-    def train(count: int) -> jaxmf.Fit:
-        fit = trainer.fit(key, protocol.known(count), kernel=kernel, rank=args.rank, prior=PRIOR)
-        args.log(fit.history, revealed=count)
+    def train(*, revealed: bool) -> jaxmf.Fit:
+        known = protocol.known(revealed=revealed)
+        settings = {"rank": args.rank, "prior": PRIOR, "features": features_of(args.features, known)}
+        fit = trainer.fit(key, known, kernel=protocol.kernel, **settings)
+        args.log(fit.history, model=MODELS[revealed])
         return fit
 
-    def error(model: Params) -> float:
-        return protocol.error(np.asarray(jaxmf.params.predict(model, kernel, hidden.user, hidden.item)))
-
-    def fold_in(part: Ratings) -> float:
-        return error(jaxmf.fold_in.fold_in_users(stranger, kernel, part, prior=PRIOR))
-
     def sgd_retrain(part: Ratings) -> float:
-        return error(jaxmf.fold_in.sgd_retrain(key, stranger, kernel, part, prior=PRIOR))
+        return protocol.error_of(jaxmf.fold_in.sgd_retrain(key, stranger, part))
 
-    fits = {count: train(count) for count in args.trained}
-    model = fits[NONE].params
-    stranger = model.replace(user=jax.tree.map(lambda x: x.at[protocol.split.users].set(0), model.user))
-    no_factors = stranger.replace(item=model.item.replace(factors=jnp.zeros_like(model.item.factors)))
-    curve = {
-        "fold-in": [fold_in(protocol.first(count)) for count in REVEALED],
-        "SGD retrain": [sgd_retrain(protocol.first(count)) for count in REVEALED],
+    model = train(revealed=False).model
+    users = model.params.user
+    stranger = model.with_users(jax.tree.map(lambda x: x.at[protocol.split.users].set(0), users))
+    retrain = train(revealed=True)
+    others = {
+        "no_fold_in": protocol.error_of(stranger),
+        "sgd_retrain": sgd_retrain(protocol.reveal),
+        "full_retrain": protocol.error_of(retrain.model),
     }
-    retrained = [error(fit.params) for fit in fits.values()]
-    rmse = {
-        "no_fold_in": error(stranger),
-        "bias_only": error(jaxmf.fold_in.fold_in_users(no_factors, kernel, protocol.first(ALL), prior=PRIOR)),
-        "fold_in": curve["fold-in"][-1],
-        "sgd_retrain": curve["SGD retrain"][-1],
-        "full_retrain": retrained[-1],
-    }
-    return Ways(
-        rmse,
-        curve | ({"full retrain": retrained} if args.retrains else {}),
-        fits[ALL].seconds,
-        lambda item, rating: np.asarray(jaxmf.fold_in.fold_in_user(model, kernel, item, rating, prior=PRIOR).factors),
-        lambda stacks: jax.block_until_ready(jaxmf.update.solve_stacks(kernel, model, stacks, prior=PRIOR)),
-    )
+    curve = {"SGD retrain": [sgd_retrain(protocol.first(count)) for count in REVEALED]}
+    return ways(protocol, model, others, curve, retrain.seconds)
 
 
 def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
     """A posterior, by Gibbs sampling."""
-    kernel, key, hidden = protocol.kernel, protocol.key, protocol.hidden
-    implicit = args.features == "implicit"
 
-    def train(count: int) -> jaxmf.gibbs.GibbsFit:
-        known = protocol.known(count)
+    def train(*, revealed: bool) -> jaxmf.gibbs.GibbsFit:
+        known = protocol.known(revealed=revealed)
+        watch = jaxmf.Watch(validation=protocol.hidden)
+        settings = {"rank": args.rank, "sweeps": args.sweeps, "burn": 60, "keep": args.draws, "watch": watch}
         features = features_of(args.features, known)
-        watch = jaxmf.Watch(validation=hidden)
-        fit = jaxmf.gibbs.fit(
-            key,
-            known,
-            kernel=kernel,
-            rank=args.rank,
-            features=features,
-            sweeps=args.sweeps,
-            burn=60,
-            keep=args.draws,
-            watch=watch,
-        )
-        args.log(fit.history, revealed=count)
+        fit = jaxmf.gibbs.fit(protocol.key, known, kernel=protocol.kernel, features=features, **settings)
+        args.log(fit.history, model=MODELS[revealed])
         return fit
 
-    def fold_in(part: Ratings, posterior: jaxmf.posterior.Draw) -> float:
-        features = jaxmf.features.implicit(part) if implicit else None
-        folded = jaxmf.posterior.fold_in_users(
-            key, posterior, kernel, part, users=protocol.split.users, features=features
-        )
-        return protocol.error(np.asarray(jaxmf.posterior.predictive(folded, kernel, hidden.user, hidden.item).mean))
-
-    fits = {count: train(count) for count in args.trained}
-    posterior = fits[NONE].posterior
-    items = posterior.params.item
-    no_factors = posterior.replace(params=posterior.params.replace(item=items.replace(factors=0 * items.factors)))
-    curve = {"fold-in": [fold_in(protocol.first(count), posterior) for count in REVEALED]}
-    retrained = [protocol.error(fit.predicted) for fit in fits.values()]
-    rmse = {
-        "no_fold_in": curve["fold-in"][0],
-        "bias_only": fold_in(protocol.first(ALL), no_factors),
-        "fold_in": curve["fold-in"][-1],
+    posterior = train(revealed=False).posterior
+    retrain = train(revealed=True)
+    others = {
+        "no_fold_in": protocol.folded_in(posterior, protocol.first(0)),
         "sgd_retrain": None,
-        "full_retrain": retrained[-1],
+        "full_retrain": protocol.error(retrain.predicted),
     }
-    return Ways(
-        rmse,
-        curve | ({"full retrain": retrained} if args.retrains else {}),
-        fits[ALL].seconds,
-        lambda item, rating: np.asarray(
-            jaxmf.posterior.fold_in_user(key, posterior, kernel, item, rating).params.user.factors
-        ),
-        lambda stacks: jax.block_until_ready(
-            jaxmf.posterior.draw_stacks(key, posterior, kernel, stacks, implicit=implicit)
-        ),
-    )
+    return ways(protocol, posterior, others, {}, retrain.seconds)
+
+
+def ways(
+    protocol: Protocol,
+    model: jaxmf.Model | jaxmf.Posterior,
+    others: dict[str, float | None],
+    curve: dict[str, list[float]],
+    retrain_seconds: float,
+) -> Ways:
+    """The ways of `others`, and those that fold in."""
+    params, frozen = model.params, model.frozen()
+    no_factors = model.transpose().with_users(params.item.replace(factors=0 * params.item.factors)).transpose()
+    rmse = {
+        "no_fold_in": others["no_fold_in"],
+        "bias_only": protocol.folded_in(no_factors, protocol.reveal),
+        "fold_in": protocol.folded_in(model, protocol.reveal),
+    } | others
+    folded = {"fold-in": [protocol.folded_in(model, protocol.first(count)) for count in REVEALED]}
+
+    def one(item: np.ndarray, rating: np.ndarray) -> np.ndarray:
+        return np.asarray(jaxmf.fold_in.fold_in_user(model, item, rating).params.user.factors)
+
+    def many(stacks: tuple[Block, ...]) -> object:
+        return jax.block_until_ready(jaxmf.update.solve_stacks(frozen, stacks))
+
+    return Ways(rmse, folded | curve, retrain_seconds, one, many)
 
 
 def latency(args: FoldIn, ways: Ways, protocol: Protocol) -> tuple[dict[str, float], float]:

@@ -81,12 +81,11 @@ def fit(
         likelihood = jaxmf.likelihoods.Ordinal(levels) if ordinal else jaxmf.likelihoods.Gaussian()
         settings |= {"kernel": kernel, "likelihood": likelihood, "rank": args.rank}
         result = jaxmf.gibbs.fit(key, train, features=features, watch=watch, **settings)
-        measures = {} if args.likelihood is None else {"log_likelihood": likelihood_of(result, kernel, levels, test)}
+        measures = {} if args.likelihood is None else {"log_likelihood": likelihood_of(result.posterior, levels, test)}
         return result.predicted, log_of(result, epochs), measures
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
     result = trainer.fit(key, train, kernel=kernel, rank=args.rank, features=features, watch=watch, **settings)
-    predicted = jaxmf.params.predict(result.params, kernel, test.user, test.item)
-    return np.asarray(predicted), log_of(result, epochs), {}
+    return np.asarray(result.model.predict(test.user, test.item)), log_of(result, epochs), {}
 
 
 def follow(args: Train, fold: int, epochs: list[int]) -> Callable[[int, dict[str, float], Params], None] | None:
@@ -107,12 +106,11 @@ def log_of(result: jaxmf.loop.Fit | jaxmf.gibbs.GibbsFit, epochs: list[int]) -> 
     return jaxmf.loop.Log(history, result.seconds, result.compile_seconds)
 
 
-def likelihood_of(result: jaxmf.gibbs.GibbsFit, kernel: Kernel, levels: np.ndarray, test: Ratings) -> float:
+def likelihood_of(posterior: jaxmf.Posterior, levels: np.ndarray, test: Ratings) -> float:
     """Mean log-likelihood of the held-out ratings' steps; numbers are rounded to the nearest step."""
-    posterior = result.posterior
-    if isinstance(posterior.likelihood, jaxmf.likelihoods.Gaussian):
+    if isinstance(posterior.draws.likelihood, jaxmf.likelihoods.Gaussian):
         posterior = jaxmf.posterior.rounded(posterior, levels)
-    probabilities = jaxmf.posterior.class_probabilities(posterior, kernel, test.user, test.item)
+    probabilities = jaxmf.posterior.class_probabilities(posterior, test.user, test.item)
     return jaxmf.metrics.log_likelihood_of_classes(np.asarray(probabilities), levels, test.rating)
 
 

@@ -34,10 +34,10 @@ def fold_in_single(task: Task) -> Rounds:
     """Milliseconds for one user: arrays in, row out."""
 
     def system(kernel: Kernel) -> Round:
-        params = fitted(task, kernel)
+        model = fitted(task, kernel)
 
         def call(at: int) -> object:
-            row = jaxmf.fold_in.fold_in_user(params, kernel, *task.new_user(at))
+            row = jaxmf.fold_in.fold_in_user(model, *task.new_user(at)).params.user
             return np.asarray(row.bias), np.asarray(row.factors)
 
         return lambda: 1e3 * task.p50(call)
@@ -47,10 +47,9 @@ def fold_in_single(task: Task) -> Rounds:
 
 def fold_in_single_by_users(task: Task) -> Rounds:
     """Milliseconds for one user, written into a table with room for so many."""
-    kernel = jaxmf.kernels.Linear()
-    params = fitted(task, kernel)
-    start = params.user[np.arange(min(len(params.user), task.size(1000)))]
-    prior = jaxmf.update.on_device(PRIOR.user)
+    model = fitted(task, jaxmf.kernels.Linear())
+    users, frozen = model.params.user, jaxmf.update.on_device(model.frozen())
+    start = users[np.arange(min(len(users), task.size(1000)))]
 
     def system(n: int) -> Round:
         table = jaxmf.update.reserve(start, n)
@@ -60,7 +59,7 @@ def fold_in_single_by_users(task: Task) -> Rounds:
             nonlocal table
             item, rating = task.new_user(at)
             packed, row = jaxmf.histories.packed_row(item, rating), rows[at % 256]
-            table = jaxmf.update.update_user(table, kernel, params.offset, params.item, row, packed, prior)
+            table = jaxmf.update.update_user(table, frozen, row, packed)
             jax.block_until_ready(table)
 
         return lambda: 1e3 * task.p50(call)
@@ -74,10 +73,10 @@ def fold_in_batch(task: Task) -> Rounds:
     device = stacks(new)
 
     def systems(name: str, kernel: Kernel) -> Rounds:
-        params = fitted(task, kernel)
+        frozen = fitted(task, kernel).frozen()
 
         def solve(stacks: tuple[Block, ...]) -> object:
-            return jax.block_until_ready(jaxmf.update.solve_stacks(kernel, params, stacks))
+            return jax.block_until_ready(jaxmf.update.solve_stacks(frozen, stacks))
 
         def from_host(_: int) -> object:
             return jax.tree.map(np.asarray, solve(packed(new)))
@@ -92,8 +91,7 @@ def fold_in_batch(task: Task) -> Rounds:
 
 def fold_in_by_ratings(task: Task) -> Rounds:
     """Microseconds a user against ratings a user, the ratings of the batch being as many."""
-    kernel = jaxmf.kernels.Linear()
-    params = fitted(task, kernel)
+    frozen = fitted(task, jaxmf.kernels.Linear()).frozen()
     rng = np.random.default_rng(0)
 
     def system(n: int) -> Round:
@@ -102,7 +100,7 @@ def fold_in_by_ratings(task: Task) -> Rounds:
         data = stacks(many(item, rng.uniform(task.low, task.high, (users, n)), task.n_items))
 
         def call(_: int) -> object:
-            return jax.block_until_ready(jaxmf.update.solve_stacks(kernel, params, data))
+            return jax.block_until_ready(jaxmf.update.solve_stacks(frozen, data))
 
         return lambda: 1e6 / users * task.p50(call, 10)
 
@@ -135,7 +133,7 @@ def als(task: Task, kernel: str, epochs: int) -> Score:
     fit = jaxmf.als.fit(key(), data, kernel=kernels(task)[kernel], epochs=epochs)
     wall = time.perf_counter() - start
     test = task.hidden()
-    rmse = task.rmse(jaxmf.params.predict(fit.params, kernels(task)[kernel], test.user, test.item))
+    rmse = task.rmse(fit.model.predict(test.user, test.item))
     return {
         "seconds": fit.seconds,
         "compile_seconds": fit.compile_seconds,
@@ -174,15 +172,15 @@ def sgd_step(task: Task) -> Rounds:
 
 def threads(task: Task) -> Rounds:
     """Eight threads that fold in at once, alone and in batches: do all come back, and with the same rows?"""
-    kernel = jaxmf.kernels.Linear()
-    params = fitted(task, kernel)
+    model = fitted(task, jaxmf.kernels.Linear())
+    frozen = model.frozen()
     new = many(task.new_item[:1000], task.new_rating[:1000], task.n_items)
     data = stacks(new)
 
     def calls(at: int) -> dict[str, list[np.ndarray]]:
         rows = {
-            "fold_in_user": jaxmf.fold_in.fold_in_user(params, kernel, *task.new_user(at)),
-            "solve_stacks": jaxmf.update.solve_stacks(kernel, params, data),
+            "fold_in_user": jaxmf.fold_in.fold_in_user(model, *task.new_user(at)).params.user,
+            "solve_stacks": jaxmf.update.solve_stacks(frozen, data),
         }
         return {name: [np.asarray(leaf) for leaf in jax.tree.leaves(row)] for name, row in rows.items()}
 
@@ -213,11 +211,11 @@ def recommend(task: Task) -> Rounds:
     """The best 10 unseen items of every user; compilation is not counted."""
     known = task.catalogue()
     users, items = (jaxmf.tables.Table(jnp.zeros(len(x)), jnp.asarray(x)) for x in (known.users, known.items))
-    params, kernel = Params(users, items, jnp.float32(0)), jaxmf.kernels.Linear()
+    model = jaxmf.Model(Params(users, items, jnp.float32(0)), jaxmf.kernels.Linear())
     seen = many(known.seen, np.ones_like(known.seen), len(known.items))
 
     def call() -> object:
-        return jaxmf.recommend.top_n(params, kernel, np.arange(len(users)), seen=seen)
+        return jaxmf.recommend.top_n(model, np.arange(len(users)), seen=seen)
 
     call()
     return {"jaxmf, linear": lambda: task.timed(call)}
@@ -262,8 +260,7 @@ def stacks(new: Ratings) -> tuple[Block, ...]:
     return jax.tree.map(jnp.asarray, packed(new))
 
 
-def fitted(task: Task, kernel: Kernel) -> Params:
+def fitted(task: Task, kernel: Kernel) -> jaxmf.Model:
     """A model of the task's rank."""
-    return jaxmf.als.fit(
-        key(), ratings(task, task.ratings()), kernel=kernel, rank=task.rank, epochs=task.epochs(15)
-    ).params
+    known = ratings(task, task.ratings())
+    return jaxmf.als.fit(key(), known, kernel=kernel, rank=task.rank, epochs=task.epochs(15)).model

@@ -11,15 +11,11 @@ import numpy as np
 import jaxmf
 from benchmarks.jaxmf_ import fresh
 from benchmarks.task import Rounds, Score, Task
-from jaxmf.data.features import Sides
 from jaxmf.data.history import History
 from jaxmf.data.ids import Vocabulary
 from jaxmf.data.ratings import Columns, Ratings
-from jaxmf.model import links
 from jaxmf.model.params import Params
-from jaxmf.model.priors import DEFAULT, both_sides
 from jaxmf.model.tables import Table
-from jaxmf.serving.models import Point
 
 
 def keep(task: Task) -> Rounds:
@@ -44,7 +40,7 @@ def save(task: Task, path: Path) -> Score:
         return Table(np.zeros(size, np.float32), rng.standard_normal((size, task.rank), np.float32))
 
     rows = Params(table(n_users), table(n_items), np.float32(3.5))
-    model = Point(rows, jaxmf.kernels.Linear(), both_sides(DEFAULT), links.init(Sides(), task.rank))
+    model = jaxmf.Model(rows, jaxmf.kernels.Linear())
     none, number = np.zeros(0, np.int32), np.zeros(0, np.float32)
     rec = jaxmf.Recommender(
         model,

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 import pandas as pd
 import runs
 import tyro
+from platformdirs import user_cache_dir
 
 import jaxmf
 from jaxmf.data.features import Sides
@@ -47,6 +49,8 @@ class Run:
     """New folder for all that is known of this run: settings, versions, metrics by epoch, numbers and plots."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, into the run's folder."""
+    cache: bool = True
+    """Keep compiled programs for later runs, in the user's cache folder or `JAX_COMPILATION_CACHE_DIR`."""
 
     @functools.cached_property
     def folder(self) -> runs.Folder | None:
@@ -64,6 +68,7 @@ class Run:
             if given is not None:
                 check_writable(f"--{option} {given}", given / file)
         folder = self.folder
+        keep_programs(keep=self.cache)
         try:
             yield
         finally:
@@ -148,6 +153,18 @@ class Plot:
             folder.mkdir(parents=True, exist_ok=True)
             self.figure.savefig(folder / f"{self.name}.png", dpi=160)
         plt.close(self.figure)
+
+
+def keep_programs(*, keep: bool) -> None:
+    """Keep compiled programs on disk, however small, so that the next process need not compile them; or don't.
+
+    The folder is `JAX_COMPILATION_CACHE_DIR` where that is set, else one of the user's cache folder.
+    """
+    jax.config.update("jax_enable_compilation_cache", keep)
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", user_cache_dir("jaxmf"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def check_writable(option: str, file: Path) -> None:

@@ -74,6 +74,29 @@ def test_train(tmp_path, csv, method, kernel, settings):
     assert (tmp_path / "learning_curve.png").stat().st_size > 5000
 
 
+def programs(tmp_path: Path, csv: Path, *arguments: str) -> set[str]:
+    """What the folder of compiled programs holds after a short fit, by a process of its own."""
+    run(tmp_path, "train", "--data", csv, "--method", "als", "--folds", "2", "--rank", "2", "--epochs", "1", *arguments)
+    return {path.name for path in (tmp_path / "jaxmf").glob("*-cache")}
+
+
+def test_a_second_run_compiles_nothing_anew(tmp_path, csv, monkeypatch):
+    """First in the user's cache folder, then in the same one by JAX's own variable."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    first = programs(tmp_path, csv)
+    assert first
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jaxmf"))
+    assert programs(tmp_path, csv) == first
+    assert not (tmp_path / "elsewhere" / "jaxmf").exists()
+
+
+def test_programs_are_not_kept_where_they_are_not_to_be(tmp_path, csv, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jaxmf"))
+    assert programs(tmp_path, csv, "--no-cache") == set()
+
+
 def test_fold_in_timing(tmp_path, csv):
     result = run(tmp_path, "fold_in_timing", "--data", csv, "--rank", "3", "--batch", "50", "--repeats", "20")
     assert set(result["rmse"]) == {"no_fold_in", "bias_only", "fold_in", "sgd_retrain", "full_retrain"}

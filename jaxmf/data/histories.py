@@ -202,7 +202,7 @@ def evened(stack: Block) -> Block:
     Of rows, which vary most between parts of the same data and cost least, it adds most.
     """
     (g, b), p = stack.rows.shape, stack.owner.shape[1]
-    return _grown(stack, even(g), even(b, 8), even(p, 16))
+    return _grown(stack, even(g), even(b, 4), even(p, 16))
 
 
 def filled(ratings: Ratings, n: int) -> Ratings:

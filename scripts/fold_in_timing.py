@@ -116,72 +116,66 @@ class Ways(NamedTuple):
     many: Callable[[tuple], object]
 
 
+class Retrains(NamedTuple):
+    """What the ways that train again reach: RMSE, its curves, and the full retrain's wall time without compilation."""
+
+    rmse: dict[str, float | None]
+    curve: dict[str, list[float]]
+    seconds: float
+
+
 def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
     """A model of one set of parameters, trained by SGD or ALS."""
-    key = protocol.key
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
 
-    def train(*, revealed: bool) -> jaxmf.Fit:
-        known = protocol.known(revealed=revealed)
+    def train(count: int) -> jaxmf.Fit:
+        known = protocol.known(count)
         settings = {"rank": args.rank, "prior": PRIOR, "features": features_of(args.features, known)}
-        fit = trainer.fit(key, known, kernel=protocol.kernel, **settings)
-        args.log(fit.history, model=MODELS[revealed])
+        fit = trainer.fit(protocol.key, known, kernel=protocol.kernel, **settings)
+        args.log(fit.history, revealed=count)
         return fit
 
     def sgd_retrain(part: Ratings) -> float:
-        return protocol.error_of(jaxmf.fold_in.sgd_retrain(key, stranger, part))
+        return protocol.error_of(jaxmf.fold_in.sgd_retrain(protocol.key, model, part))
 
-    model = train(revealed=False).model
-    users = model.params.user
-    stranger = model.with_users(jax.tree.map(lambda x: x.at[protocol.split.users].set(0), users))
-    retrain = train(revealed=True)
-    others = {
-        "no_fold_in": protocol.error_of(stranger),
-        "sgd_retrain": sgd_retrain(protocol.reveal),
-        "full_retrain": protocol.error_of(retrain.model),
-    }
+    fits = {count: train(count) for count in args.trained}
+    model = fits[NONE].model
+    retrained = [protocol.error_of(fit.model) for fit in fits.values()]
     curve = {"SGD retrain": [sgd_retrain(protocol.first(count)) for count in REVEALED]}
-    return ways(protocol, model, others, curve, retrain.seconds)
+    curve |= {"full retrain": retrained} if args.retrains else {}
+    errors = {"sgd_retrain": curve["SGD retrain"][-1], "full_retrain": retrained[-1]}
+    return folded_in(protocol, model, Retrains(errors, curve, fits[ALL].seconds))
 
 
 def bayes_ways(args: FoldIn, protocol: Protocol) -> Ways:
     """A posterior, by Gibbs sampling."""
 
-    def train(*, revealed: bool) -> jaxmf.gibbs.GibbsFit:
-        known = protocol.known(revealed=revealed)
+    def train(count: int) -> jaxmf.gibbs.GibbsFit:
+        known = protocol.known(count)
         watch = jaxmf.Watch(validation=protocol.hidden)
         settings = {"rank": args.rank, "sweeps": args.sweeps, "burn": 60, "keep": args.draws, "watch": watch}
         features = features_of(args.features, known)
         fit = jaxmf.gibbs.fit(protocol.key, known, kernel=protocol.kernel, features=features, **settings)
-        args.log(fit.history, model=MODELS[revealed])
+        args.log(fit.history, revealed=count)
         return fit
 
-    posterior = train(revealed=False).posterior
-    retrain = train(revealed=True)
-    others = {
-        "no_fold_in": protocol.folded_in(posterior, protocol.first(0)),
-        "sgd_retrain": None,
-        "full_retrain": protocol.error(retrain.predicted),
-    }
-    return ways(protocol, posterior, others, {}, retrain.seconds)
+    fits = {count: train(count) for count in args.trained}
+    retrained = [protocol.error(fit.predicted) for fit in fits.values()]
+    curve = {"full retrain": retrained} if args.retrains else {}
+    errors = {"sgd_retrain": None, "full_retrain": retrained[-1]}
+    return folded_in(protocol, fits[NONE].posterior, Retrains(errors, curve, fits[ALL].seconds))
 
 
-def ways(
-    protocol: Protocol,
-    model: jaxmf.Model | jaxmf.Posterior,
-    others: dict[str, float | None],
-    curve: dict[str, list[float]],
-    retrain_seconds: float,
-) -> Ways:
-    """The ways of `others`, and those that fold in."""
-    params, frozen = model.params, model.frozen()
-    no_factors = model.transpose().with_users(params.item.replace(factors=0 * params.item.factors)).transpose()
+def folded_in(protocol: Protocol, model: jaxmf.Model | jaxmf.Posterior, retrains: Retrains) -> Ways:
+    """The ways that fold in, beside those that retrain."""
+    frozen, items = model.frozen(), model.params.item
+    no_factors = model.transpose().with_users(items.replace(factors=0 * items.factors)).transpose()
+    curve = {"fold-in": [protocol.folded_in(model, protocol.first(count)) for count in REVEALED]}
     rmse = {
-        "no_fold_in": others["no_fold_in"],
-        "bias_only": protocol.folded_in(no_factors, protocol.reveal),
-        "fold_in": protocol.folded_in(model, protocol.reveal),
-    } | others
-    folded = {"fold-in": [protocol.folded_in(model, protocol.first(count)) for count in REVEALED]}
+        "no_fold_in": curve["fold-in"][0],
+        "bias_only": protocol.folded_in(no_factors, protocol.first(ALL)),
+        "fold_in": curve["fold-in"][-1],
+    }
 
     def one(item: np.ndarray, rating: np.ndarray) -> np.ndarray:
         return np.asarray(jaxmf.fold_in.fold_in_user(model, item, rating).params.user.factors)
@@ -189,7 +183,7 @@ def ways(
     def many(stacks: tuple[Block, ...]) -> object:
         return jax.block_until_ready(jaxmf.update.solve_stacks(frozen, stacks))
 
-    return Ways(rmse, folded | curve, retrain_seconds, one, many)
+    return Ways(rmse | retrains.rmse, curve | retrains.curve, retrains.seconds, one, many)
 
 
 def latency(args: FoldIn, ways: Ways, protocol: Protocol) -> tuple[dict[str, float], float]:

@@ -246,7 +246,7 @@ def test_a_second_fit_compiles_nothing(method, implicit, ratings, compiled):
     np.testing.assert_array_equal(again.history["loss"], first.history["loss"])
 
 
-def test_five_folds_share_a_program(compiled):
+def test_five_folds_share_a_program():
     data = datasets.movielens_small().ratings
     folds = [data.take(split.train) for split in splits.k_fold(len(data))]
     before = loop.program.cache_info().misses

@@ -197,12 +197,12 @@ def even(n: int, part: int = 32) -> int:
 
 
 def evened(stack: Block) -> Block:
-    """The stack on the host with `even` numbers of blocks, rows and pages, what is added being padding.
+    """The stack on the host with `even` numbers of blocks and pages, what is added being padding.
 
-    Of rows, which vary most between parts of the same data and cost least, it adds most.
+    Rows, whose number varies most between parts of the same data and which cost least, become a power of two.
     """
     (g, b), p = stack.rows.shape, stack.owner.shape[1]
-    return _grown(stack, even(g), even(b, 4), even(p, 16))
+    return _grown(stack, even(g), 1 << (b - 1).bit_length(), even(p, 16))
 
 
 def filled(ratings: Ratings, n: int) -> Ratings:

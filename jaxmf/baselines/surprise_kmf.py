@@ -14,7 +14,7 @@ from jaxmf.data.ratings import Columns, Ratings
 from jaxmf.model.kernels import Kernel, for_range
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import models
-from jaxmf.serving.fitting import Method, fit_model
+from jaxmf.serving.fitting import Method, Settings, fit_model
 from jaxmf.serving.recommender import Recommender
 from jaxmf.training.loop import Watch
 
@@ -37,7 +37,7 @@ class KMF(AlgoBase):
         ({'was_impossible': False}, True)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 Surprise wants an algorithm's settings one by one
         self,
         n_factors: int = 32,
         n_epochs: int | None = None,
@@ -91,9 +91,7 @@ class KMF(AlgoBase):
             n_items=len(items),
         )
         low, high = map(float, trainset.rating_scale)
-        model = fit_model(
-            jax.random.key(self._seed()),
-            ratings,
+        settings = Settings(
             kernel=for_range(low, high, self.kernel) if isinstance(self.kernel, str) else self.kernel,
             method=self.method,
             rank=self.n_factors,
@@ -102,6 +100,7 @@ class KMF(AlgoBase):
             implicit=self.implicit,
             watch=Watch(progress=self.verbose),
         )
+        model = fit_model(jax.random.key(self._seed()), ratings, settings)
         self.recommender = Recommender(model, users, items, History(ratings), Columns(), (low, high))
         return self
 

@@ -6,7 +6,7 @@ with a million, and one compiled program a whole side.
 """
 
 import bisect
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +95,9 @@ def blocks(
     stacks = []
     for size in _sizes(needed):
         chosen = np.flatnonzero(needed <= PAGES if size <= PAGES else (needed <= size) & (needed > size // 2))
-        stacks.append(_stack(ratings, rows, order, count, needed, width, chosen, size, most=pages, ladder=ladder))
+        stacks.append(
+            _stack(_Sorted(ratings, rows, order, count, needed, width), chosen, size, most=pages, ladder=ladder)
+        )
     return tuple(stacks)
 
 
@@ -272,20 +274,20 @@ def _pack(last: np.ndarray, most: int) -> np.ndarray:
     return fill(capacities[bisect.bisect_left(capacities, -fewest, key=lambda capacity: -fill(capacity)[-1])])
 
 
-def _stack(
-    ratings: Ratings,
-    rows: np.ndarray,
-    order: np.ndarray,
-    count: np.ndarray,
-    pages: np.ndarray,
-    width: int,
-    chosen: np.ndarray,
-    size: int,
-    *,
-    most: int,
-    ladder: bool,
-) -> Block:
+class _Sorted(NamedTuple):
+    """Ratings and their `order` by row: how many ratings and `pages` of one `width` each of the `rows` has."""
+
+    ratings: Ratings
+    rows: np.ndarray
+    order: np.ndarray
+    counts: np.ndarray
+    pages: np.ndarray
+    width: int
+
+
+def _stack(of: _Sorted, chosen: np.ndarray, size: int, *, most: int, ladder: bool) -> Block:
     """The `chosen` rows in blocks of one shape: rows of at most `PAGES` pages packed, longer ones one to a block."""
+    ratings, rows, order, count, pages, width = of
     last = np.cumsum(pages[chosen])
     block = _pack(last, most) if size <= PAGES else np.arange(len(chosen))
     g = int(block[-1]) + 1

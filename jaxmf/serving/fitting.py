@@ -1,6 +1,6 @@
 """A trainer by name, as what a recommender answers from."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from jaxtyping import Array, Key
 
@@ -40,41 +40,42 @@ def kernel_of(kernel: Kernel | str | None, low: float, high: float) -> Kernel:
     return kernel
 
 
-def fit_model(
-    key: Key[Array, ""],
-    ratings: Ratings,
-    *,
-    kernel: Kernel,
-    method: Method = "als",
-    rank: int = 32,
-    prior: Prior | Priors | None = None,
-    epochs: int | None = None,
-    implicit: bool = False,
-    watch: Watch = Watch(),
-) -> Model | Posterior:
-    """The model that a trainer makes of the ratings; arguments as in `Recommender.fit`.
+class Settings(NamedTuple):
+    """How a model is fitted: the arguments of `Recommender.fit` of the same names."""
+
+    kernel: Kernel
+    method: Method = "als"
+    rank: int = 32
+    prior: Prior | Priors | None = None
+    epochs: int | None = None
+    implicit: bool = False
+    watch: Watch = Watch()
+
+
+def fit_model(key: Key[Array, ""], ratings: Ratings, settings: Settings) -> Model | Posterior:
+    """The model that a trainer makes of the ratings.
 
     A sixth of a chain's sweeps are burnt.
 
     Raises:
         ValueError: If there is no such method, or a setting is another method's or makes no sense.
     """
-    _check(ratings, method, rank, prior, epochs, watch)
+    _check(ratings, settings)
+    kernel, method, rank, prior, epochs, implicit, watch = settings
     features = implicit_sides(ratings) if implicit else Sides()
     if method == "gibbs":
         sweeps = SWEEPS if epochs is None else epochs
         burn = sweeps // 6
-        settings = {"features": features, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
-        return gibbs.fit(key, ratings, kernel=kernel, rank=rank, watch=watch, **settings).posterior
+        chain = {"features": features, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
+        return gibbs.fit(key, ratings, kernel=kernel, rank=rank, watch=watch, **chain).posterior
     priors = both_sides(DEFAULT if prior is None else prior)
     trainer = als if method == "als" else sgd
-    settings = {"features": features} if epochs is None else {"features": features, "epochs": epochs}
-    return trainer.fit(key, ratings, kernel=kernel, rank=rank, prior=priors, watch=watch, **settings).model
+    few = {"features": features} if epochs is None else {"features": features, "epochs": epochs}
+    return trainer.fit(key, ratings, kernel=kernel, rank=rank, prior=priors, watch=watch, **few).model
 
 
-def _check(
-    ratings: Ratings, method: str, rank: int, prior: Prior | Priors | None, epochs: int | None, watch: Watch
-) -> None:
+def _check(ratings: Ratings, settings: Settings) -> None:
+    _, method, rank, prior, epochs, _, watch = settings
     check_choice("method", method, Method)
     check_whole("rank", rank, least=1, meaning="the number of factors a row")
     if epochs is not None:

@@ -23,7 +23,7 @@ from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import answers, models, shapes
-from jaxmf.serving.fitting import Method, fit_model, kernel_of
+from jaxmf.serving.fitting import Method, Settings, fit_model, kernel_of
 from jaxmf.serving.frames import Ids, Side, Sides, Unknown, UnknownItems, checked, known_items, pair_rows
 from jaxmf.training.loop import Watch
 
@@ -84,7 +84,7 @@ class Recommender:
         return self.history.ratings
 
     @classmethod
-    def fit(
+    def fit(  # noqa: PLR0913 the one door where a person names everything
         cls,
         frame: Frame,
         *,
@@ -134,9 +134,9 @@ class Recommender:
         key = jax.random.key(check_whole("seed", seed, least=0, meaning="the seed of all that is random"))
         ratings, users, items, _ = from_columns(frame, columns, duplicates=duplicates)
         scale = (float(ratings.rating.min()), float(ratings.rating.max()))
-        settings = {"method": method, "rank": rank, "prior": prior, "epochs": epochs, "implicit": implicit}
-        settings |= {"kernel": kernel_of(kernel, *scale), "watch": watch._replace(progress=progress or watch.progress)}
-        model = fit_model(key, ratings, **settings)
+        watch = watch._replace(progress=progress or watch.progress)
+        settings = Settings(kernel_of(kernel, *scale), method, rank, prior, epochs, implicit, watch)
+        model = fit_model(key, ratings, settings)
         library = to_frame(frame).implementation.value
         fitted = cls(model, users, items, History(ratings), columns, scale, library=library)
         return fitted if keep_history else fitted.without_history()

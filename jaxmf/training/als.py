@@ -129,7 +129,7 @@ class Sweep(NamedTuple):
         return step(state, known, kernel=kernel, prior=priors, steps=self.steps, cg_steps=self.cg_steps)
 
 
-def fit(
+def fit(  # noqa: PLR0913 a trainer
     key: Key[Array, ""],
     ratings: Ratings,
     *,

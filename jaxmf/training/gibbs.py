@@ -70,7 +70,7 @@ class GibbsFit(NamedTuple):
         return loop.told("GibbsFit", self.posterior, loop.Log(*self[1:4]))
 
 
-def fit(
+def fit(  # noqa: PLR0913 a trainer
     key: Key[Array, "*chains"],
     ratings: Ratings,
     *,

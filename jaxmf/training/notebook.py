@@ -24,7 +24,7 @@ from jaxmf.training.loop import Fit, Info, Watch
 from jaxmf.training.sgd import State, shuffled
 
 
-def fit(
+def fit(  # noqa: PLR0913 a trainer
     key: Key[Array, ""],
     ratings: Ratings,
     *,

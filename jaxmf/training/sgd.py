@@ -222,7 +222,7 @@ def _default_optimizer(epochs: int, batches: int) -> optax.GradientTransformatio
     return default_optimizer(epochs, batches, 1)
 
 
-def fit(
+def fit(  # noqa: PLR0913 a trainer
     key: Key[Array, ""],
     ratings: Ratings,
     *,

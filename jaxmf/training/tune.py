@@ -67,7 +67,7 @@ class Sweep(NamedTuple):
     compile_seconds: float
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 many fits: a trainer and what it is swept over
     ratings: Ratings,
     folds: Sequence[Split],
     configurations: pd.DataFrame,

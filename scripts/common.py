@@ -161,7 +161,7 @@ def keep_programs(*, keep: bool) -> None:
     The folder is `JAX_COMPILATION_CACHE_DIR` where that is set, else one of the user's cache folder.
     """
     jax.config.update("jax_enable_compilation_cache", keep)
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", user_cache_dir("jaxmf"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -432,7 +432,8 @@ def assert_trees_equal(one, other):
 
 def numbers(tree):
     """A tree's leaves, a random key as its numbers."""
-    return [jax.random.key_data(leaf) if leaf.dtype == KEY.dtype else leaf for leaf in jax.tree.leaves(tree)]
+    leaves = jax.tree.leaves(tree)
+    return [jax.random.key_data(leaf) if getattr(leaf, "dtype", None) == KEY.dtype else leaf for leaf in leaves]
 
 
 def test_a_keeper_refuses_what_it_cannot_do(ratings, tmp_path):

@@ -139,7 +139,7 @@ def test_a_run_has_a_folder_of_its_own(tmp_path, name):
 def test_a_run_that_measured_nothing_does_not_keep_its_folder(tmp_path, csv, more):
     if more:
         pytest.importorskip("tensorboardX")
-    with pytest.raises(SystemExit, match="no column 'timestamp'"):
+    with pytest.raises(SystemExit, match=r"needs the columns .*'timestamp'"):
         start(train, train.Train, "--data", csv, "--run", tmp_path, *more)
     assert list(tmp_path.iterdir()) == []
     common.Run(run=tmp_path).save({})

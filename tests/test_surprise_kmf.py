@@ -49,8 +49,8 @@ def test_cross_validation_has_our_own_rmse(frame, data, method):
         known = {"users": ids.users, "items": ids.items}
         rows = [(train.to_raw_uid(u), train.to_raw_iid(i), r) for u, i, r in train.all_ratings()]
         rows = pd.DataFrame(rows, columns=columns)
-        ours = jaxmf.ratings.from_frame(rows, **known).ratings
-        held = jaxmf.ratings.from_frame(pd.DataFrame(test, columns=columns), **known).ratings
+        ours = jaxmf.ratings.from_columns(rows, **known).ratings
+        held = jaxmf.ratings.from_columns(pd.DataFrame(test, columns=columns), **known).ratings
         fit = {"als": jaxmf.als, "sgd": jaxmf.sgd}[method].fit
         model = fit(jax.random.key(0), ours, kernel=Logistic(0.5, 5.0), rank=3, epochs=5).model
         predicted = model.predict(held.user, held.item)

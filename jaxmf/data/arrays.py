@@ -46,7 +46,7 @@ def to_frame(frame: Frame) -> nw.DataFrame:
     if isinstance(frame, Mapping):
         for name, values in frame.items():
             if not _several(values):
-                raise ValueError(f"column {name!r} is {values!r}, no list of values: give a list a column")
+                raise ValueError(f"the frame's column {name!r} is {values!r}, no list of values: give a list a column")
         columns = {name: to_values(values, str(name)) for name, values in frame.items()}
         check_lengths(columns)
         return nw.from_native(pd.DataFrame(columns), eager_only=True)

@@ -173,7 +173,7 @@ class History:
         """
         theirs = self.of_users(user)
         known = _pairs(theirs)
-        return self._without(theirs.take(np.isin(known, rated_pairs(known, user, item))))
+        return self._without(theirs.take(np.isin(known, rated_pairs(known, np.asarray(user), np.asarray(item)))))
 
     def without_users(self, user: ArrayLike) -> "History":
         """The history without the ratings of the `user` rows: `jaxmf.changes.remove_users`."""

@@ -160,6 +160,7 @@ def fit(  # noqa: PLR0913 a trainer
         ValueError: If a setting or a rating is out of range, or the loss stops being finite.
 
     Example:
+        >>> import jax
         >>> from jaxmf.model.kernels import Linear
         >>> user, item = np.divmod(np.arange(12), 4)
         >>> ratings = Ratings(user, item, 1.0 + (user + item) % 5, np.ones(12), n_users=3, n_items=4)

@@ -255,8 +255,7 @@ def fit(  # noqa: PLR0913 a trainer
 
     Example:
         >>> from jaxmf.model.kernels import Logistic
-        >>> from jaxmf.data.histories import filled
-    from jaxmf.data.ratings import Ratings
+        >>> from jaxmf.data.ratings import Ratings
         >>> user, item = np.divmod(np.arange(12), 4)
         >>> ratings = Ratings(user, item, 1.0 + (user + item) % 5, np.ones(12), n_users=3, n_items=4)
         >>> result = fit(jax.random.key(0), ratings, kernel=Logistic(1.0, 5.0), rank=2, epochs=30)

@@ -163,7 +163,7 @@ class History:
         new = merge(new.take(NONE), new)
         old = self.of_users(new.user)
         n = len(self) + len(new) - int(np.isin(_pairs(old), _pairs(new)).sum())
-        return self._with(Layer(new), n, max(self.n_users, new.n_users), max(self.n_items, new.n_items))
+        return self._with(Layer(new), n, int(max(self.n_users, new.n_users)), int(max(self.n_items, new.n_items)))
 
     def without(self, user: ArrayLike, item: ArrayLike) -> "History":
         """The history without the ratings of the pairs (`user`, `item`): `jaxmf.changes.remove`.

@@ -32,7 +32,7 @@ IDS += [
     Decimal(1),
 ]
 NUMBERS = [0, 1, 2.5, -3, np.nan, np.inf, 1e39, 1e-39, 2**70, "4", None, pd.NA, Decimal("1.5"), True, [1], 1j, object()]
-NUMBERS += [datetime.datetime(2020, 1, 1), np.timedelta64(1, "D"), "2020-01-01", np.datetime64("NaT")]
+NUMBERS += [datetime.datetime(2020, 1, 1), np.timedelta64(1, "D"), "2020-01-01", np.datetime64("NaT", "s")]
 
 
 def kept(values):

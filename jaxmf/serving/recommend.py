@@ -76,10 +76,10 @@ def top_n(
         score, rate, items = Partial(_products, params.user), partial(_rated, kernel, params), items.matrix()
     else:
         score, rate = Partial(_ratings, kernel, params.user, params.offset), _as_scored
-    return _best(score, rate, _blocks(items, size), users, kept, Asked(n, seen, len(params.item)))
+    return _best(score, rate, _blocks(items, size), users, kept, _Asked(n, seen, len(params.item)))
 
 
-class Asked(NamedTuple):
+class _Asked(NamedTuple):
     """What is asked for: `n` items a user of a table of `n_items`, none that a user has `seen`."""
 
     n: int
@@ -144,7 +144,7 @@ def _best(
     blocks: PyTree,
     users: np.ndarray,
     kept: np.ndarray,
-    asked: Asked,
+    asked: _Asked,
 ) -> TopN:
     """The items with the highest scores, and how `rate` rates them, a call of the compiled program at a time."""
     n, seen, n_items = asked

@@ -15,43 +15,44 @@ TOL = 1e-5
 """The share of its first residual at which a row counts as solved."""
 
 
-def solve(matvec: MatVec, rhs: Table, diagonal: Table, *, steps: int, tol: float = TOL) -> Table:
+def solve(
+    matvec: MatVec, rhs: Table, diagonal: Table, *, steps: int, tol: float | Float[AnyArray, " b"] = TOL
+) -> Table:
     """The solution x of A x = `rhs`, where A is block diagonal: one symmetric positive definite block a row.
 
     Each row has step lengths of its own, so that a batch is solved exactly as each of its rows alone would be
     (Hestenes & Stiefel 1952, with a diagonal preconditioner), and the objective ½xᵀAx − xᵀb never rises from one
-    step to the next.
+    step to the next. Where a row's block proves not to be positive definite, the row stops there: x is a direction of
+    descent all the same (Steihaug 1983), the preconditioned `rhs` at least.
 
     Args:
         matvec: A times a table of `b` rows.
         rhs: Right-hand sides, a row each.
         diagonal: The preconditioner, positive: A's diagonal, or what is near it.
         steps: Most steps taken.
-        tol: Stop when every row's preconditioned residual has fallen to this share of its first; 0 never stops early,
-            and where the steps are few that is the cheaper.
+        tol: Stop when every row's preconditioned residual has fallen to this share of its first, or each to its own; 0
+            never stops early, and where the steps are few that is the cheaper.
     """
-    residual = _divide(rhs, diagonal)
+    residual = rhs / diagonal
     start = (jnp.int32(0), rhs - rhs, rhs, residual, rhs.dot(residual))
     floor = tol**2 * start[-1]
 
     def unfinished(state: tuple) -> Bool[Array, ""]:
         step, *_, size = state
-        return (step < steps) & jnp.any(size > floor) if tol else step < steps
+        return step < steps if isinstance(tol, float) and not tol else (step < steps) & jnp.any(size > floor)
 
     def improve(state: tuple) -> tuple:
         step, x, r, p, size = state
         ap = matvec(p)
-        length = _ratio(size, p.dot(ap))
+        curvature = p.dot(ap)
+        convex = curvature > 0
+        length = jnp.where(convex, _ratio(size, curvature), jnp.where(step == 0, 1.0, 0.0))
         x, r = x + p.scale(length), r - ap.scale(length)
-        z = _divide(r, diagonal)
-        new = r.dot(z)
+        z = r / diagonal
+        new = jnp.where(convex, r.dot(z), 0)
         return step + 1, x, r, z + p.scale(_ratio(new, size)), new
 
     return lax.while_loop(unfinished, improve, start)[1]
-
-
-def _divide(x: Table, by: Table) -> Table:
-    return Table(x.bias / by.bias, x.factors / by.factors)
 
 
 def _ratio(a: Float[AnyArray, " b"], b: Float[AnyArray, " b"]) -> Float[Array, " b"]:

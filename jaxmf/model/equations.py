@@ -18,15 +18,15 @@ Sums = TypeVar("Sums")
 
 
 class Equations(NamedTuple):
-    """A step's linear equations, (JᵀWJ + Λ) δ = JᵀWe − Λ(x − m), a row each.
+    """A step's linear equations A δ = −g, a row each, where g is half the gradient of the row's loss.
 
     Attributes:
-        matvec: The left-hand side times a table.
-        rhs: The right-hand side.
-        scale: How large the left-hand side is: its diagonal, where every factor has the mean of JᵀWJ's. As the
-            preconditioner it leaves a multiple of the identity what it is. Where the factors share one precision, the
-            equations of n ratings are such a multiple and n ratings' worth more, and conjugate gradients take n + 2
-            steps at most; with their true diagonal they would take k + 1.
+        matvec: A times a table.
+        rhs: −g = JᵀWe − Λ(x − m).
+        scale: How large A is: its diagonal, where every factor has the mean of JᵀWJ's. As the preconditioner it leaves
+            a multiple of the identity what it is. Where the factors share one precision, the equations of n ratings are
+            such a multiple and n ratings' worth more, and conjugate gradients take n + 2 steps at most; with their true
+            diagonal they would take k + 1.
     """
 
     matvec: cg.MatVec
@@ -35,38 +35,27 @@ class Equations(NamedTuple):
 
 
 def linearised(problem: Problem, x: Table) -> Equations:
-    """The problem's equations at the rows `x`.
+    """The equations at the rows `x` of Gauss and Newton, A = JᵀWJ + Λ: exact where the kernel is linear in the row.
 
     J is the kernel's gradient, a row a rating: it is what the matvec, the Gram matrix and the scale are all made of,
     and for a linear kernel it is the other side's factors as they are.
     By shape, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
     """
     block, precision, (b, k) = problem.block, problem.precision, x.factors.shape
-
-    def linearise(part: Block) -> tuple[Table, Float[Array, "p w"]]:
-        predicted, j = problem.over_pages(jax.value_and_grad(problem.kernel), x, part)
-        return j, part.weight * (part.rating - predicted)
-
     prior_rhs = (problem.mean - x) * precision
     if gram_first(block, b, k):
 
         def grams(part: Block) -> tuple[Float[Array, "b c c"], Table]:
-            j, error = linearise(part)
+            j, error = _gradients(problem, x, part)
             flat = jnp.concatenate([j.bias[..., None], j.factors], -1)
             gram = jnp.einsum("pwk,pwl->pkl", part.weight[..., None] * flat, flat)
             return by_row(part, b, gram), _transposed(part, b, j, error)
 
         gram, rhs = sum_parts(grams, block)
-
-        def matvec(d: Table) -> Table:
-            flat = jnp.concatenate([d.bias[:, None], d.factors], -1)
-            out = jnp.einsum("bkl,bl->bk", gram, flat)
-            return Table(out[:, 0], out[:, 1:]) + d * precision
-
         traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
-        return Equations(matvec, rhs + prior_rhs, _mean_diagonal(*traces, rhs) + precision)
+        return Equations(_by_matrix(gram, precision), rhs + prior_rhs, _mean_diagonal(*traces, rhs) + precision)
 
-    j, error = linearise(block)
+    j, error = _gradients(problem, x, block)
 
     def matvec(d: Table) -> Table:
         d_page = d[block.owner]
@@ -74,9 +63,78 @@ def linearised(problem: Problem, x: Table) -> Equations:
         return _transposed(block, b, j, block.weight * jd) + d * precision
 
     rhs = _transposed(block, b, j, error)
-    squares = (j.bias**2, jnp.sum(j.factors**2, -1))
+    return Equations(matvec, rhs + prior_rhs, _mean_diagonal(*_traces(j, block, b), rhs) + precision)
+
+
+def curved(problem: Problem, x: Table) -> tuple[Float[Array, " b"], cg.MatVec, Table]:
+    """The rows' losses at `x` with the matvec and the right-hand side of Newton's equations, A half the loss's Hessian.
+
+    A is that of Gauss and Newton less each residual times the kernel's curvature, and need not be positive definite.
+    """
+    block, precision, (b, k) = problem.block, problem.precision, x.factors.shape
+
+    def of_pages(part: Block) -> tuple[Float[Array, " p"], Table, cg.MatVec]:
+        def half(pages: Table) -> tuple[Float[Array, ""], Float[Array, " p"]]:
+            losses = problem.losses(pages, part)
+            return losses.sum() / 2, losses
+
+        gradient, hessian, losses = jax.linearize(jax.grad(half, has_aux=True), x[part.owner], has_aux=True)
+        return losses, gradient, hessian
+
+    def sums(part: Block, of_pages: Sums) -> Sums:
+        return jax.tree.map(lambda of_page: by_row(part, b, of_page), of_pages)
+
+    if gram_first(block, b, k):
+
+        def matrices(part: Block) -> tuple[Float[Array, " b"], Table, Float[Array, "b c c"]]:
+            losses, gradient, hessian = of_pages(part)
+            units = jnp.broadcast_to(jnp.eye(k + 1)[:, None], (k + 1, len(part.owner), k + 1))
+            columns = jax.vmap(lambda unit: hessian(Table.of_matrix(unit)).matrix(), out_axes=1)(units)
+            return sums(part, (losses, gradient, columns))
+
+        losses, gradient, matrix = sum_parts(matrices, block)
+        matvec = _by_matrix(matrix, precision)
+    else:
+        *terms, hessian = of_pages(block)
+        losses, gradient = sums(block, tuple(terms))
+
+        def matvec(d: Table) -> Table:
+            return sums(block, hessian(d[block.owner])) + d * precision
+
+    away = x - problem.mean
+    return losses + away.dot(away * precision), matvec, (problem.mean - x) * precision - gradient
+
+
+def scale(problem: Problem, x: Table) -> Table:
+    """The `scale` of `linearised`, alone."""
+    b = len(x)
+
+    def of_part(part: Block) -> tuple:
+        j, error = _gradients(problem, x, part)
+        return _traces(j, part, b), _transposed(part, b, j, error)
+
+    traces, rhs = sum_parts(of_part, problem.block)
+    return _mean_diagonal(*traces, rhs) + problem.precision
+
+
+def _gradients(problem: Problem, x: Table, part: Block) -> tuple[Table, Float[Array, "p w"]]:
+    """J and We."""
+    predicted, j = problem.over_pages(jax.value_and_grad(problem.kernel), x[part.owner], part)
+    return j, part.weight * (part.rating - predicted)
+
+
+def _by_matrix(matrix: Float[Array, "b c c"], precision: Table) -> cg.MatVec:
+    def matvec(d: Table) -> Table:
+        return Table.of_matrix(jnp.einsum("bkl,bl->bk", matrix, d.matrix())) + d * precision
+
+    return matvec
+
+
+def _traces(j: Table, block: Block, b: int) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """Traces of the bias's and the factors' parts of JᵀWJ."""
+    squares = j.bias**2, jnp.sum(j.factors**2, -1)
     of_bias, of_factors = (by_row(block, b, jnp.sum(block.weight * of_slot, -1)) for of_slot in squares)
-    return Equations(matvec, rhs + prior_rhs, _mean_diagonal(of_bias, of_factors, rhs) + precision)
+    return of_bias, of_factors
 
 
 def _mean_diagonal(bias: Float[Array, " b"], factors: Float[Array, " b"], rhs: Table) -> Table:

@@ -21,7 +21,7 @@ class Kernel(Protocol):
     """A function of one pair of rows; its settings are its fields."""
 
     linear: ClassVar[bool]
-    """Whether r̂ is linear in either row, so that one Gauss–Newton step is exact."""
+    """Whether r̂ is linear in either row, so that one step of the solve is exact."""
 
     @property
     def low(self) -> float:

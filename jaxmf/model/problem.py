@@ -38,12 +38,16 @@ class Problem(struct.PyTreeNode):
 
     def predicted(self, x: Table, block: Block) -> Float[Array, "p w"]:
         """r̂ of each slot of `block`, the problem's own or a part of it, for the rows `x`."""
-        return self.over_pages(self.kernel, x, block)
+        return self.over_pages(self.kernel, x[block.owner], block)
 
-    def over_pages(self, function, x: Table, block: Block):  # noqa: ANN001, ANN201 any function of a kernel's arguments
-        """`function(row, other, offset)` of each slot of `block`."""
+    def losses(self, pages: Table, block: Block) -> Float[Array, " p"]:
+        """Σ w (r − r̂)² of each page of `block`, for a row each."""
+        return jnp.sum(block.weight * (block.rating - self.over_pages(self.kernel, pages, block)) ** 2, -1)
+
+    def over_pages(self, function, pages: Table, block: Block):  # noqa: ANN001, ANN201 any function of a kernel's arguments
+        """`function(row, other, offset)` of each slot of `block`, for a row a page."""
         pairs = jax.vmap(jax.vmap(function, (None, 0, None)), (0, 0, None))
-        return pairs(x[block.owner], self.others[block.other], self.offset)
+        return pairs(pages, self.others[block.other], self.offset)
 
 
 def of_row(

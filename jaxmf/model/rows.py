@@ -9,24 +9,34 @@ kernel over pages and their slots, a segment sum joins the pages of a row, and e
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key, ScalarLike
+from jaxtyping import Array, Bool, Float, Int, Key, ScalarLike
 
 from jaxmf.data.histories import Block
 from jaxmf.model import cg
-from jaxmf.model.equations import Equations, by_row, linearised, sum_parts
+from jaxmf.model.equations import by_row, curved, linearised, scale, sum_parts
 from jaxmf.model.problem import Problem
 from jaxmf.model.tables import Table
+
+STEPS, CG_STEPS = 16, 32
+"""Most steps of a kernel that is not linear, most of conjugate gradients in each: tolerances end them sooner."""
+
+FORCING = 0.1
+"""Share of its first residual to which a Newton step's equations are solved: the next step's would be others."""
+
+SHORTER, CUTS = 0.25, 3
+"""What is left of a step that did not lower a row's loss, and how often the last one is cut."""
 
 ROUNDING = 4
 """Units in an objective's last place by which it may rise in a step: near its minimum it can't tell better from worse,
 and steps that were refused for its rounding would leave a row where only half of its digits are right."""
 
 
-def solve_row(problem: Problem, start: Table | None = None, *, steps: int = 8, cg_steps: int = 32) -> Table:
+def solve_row(problem: Problem, start: Table | None = None, *, steps: int = STEPS, cg_steps: int = CG_STEPS) -> Table:
     """The row of a problem of one (see `jaxmf.problem.of_row`): a scalar bias and `k` factors.
 
     `solve_rows` for the mathematics in small: `jax.vmap` of it gives what `solve_rows` gives.
@@ -50,7 +60,7 @@ def solve_row(problem: Problem, start: Table | None = None, *, steps: int = 8, c
     return solve_rows(problem, begin, steps=steps, cg_steps=cg_steps)[0]
 
 
-def solve_rows(problem: Problem, start: Table | None = None, *, steps: int = 8, cg_steps: int = 32) -> Table:
+def solve_rows(problem: Problem, start: Table | None = None, *, steps: int = STEPS, cg_steps: int = CG_STEPS) -> Table:
     """The `b` rows that minimise each their Σ w (r − r̂)² + Σ Λ (x − m)², differentiably.
 
     `improve_rows`, with derivatives in every array by the implicit function theorem at the solution, whatever the
@@ -59,8 +69,8 @@ def solve_rows(problem: Problem, start: Table | None = None, *, steps: int = 8, 
     Args:
         problem: The rows' problems.
         start: Where the `b` rows begin; else at the mean.
-        steps: Gauss–Newton steps of a kernel that is not linear.
-        cg_steps: Conjugate-gradient steps in each. `k` + 1 of them are exact; fewer than that nearly always do.
+        steps: Most Newton steps of a kernel that is not linear.
+        cg_steps: Most conjugate-gradient steps in each. `k` + 1 of them are exact; fewer than that nearly always do.
     """
 
     def gradient(x: Float[Array, "b c"]) -> Float[Array, "b c"]:
@@ -81,24 +91,19 @@ def solve_rows(problem: Problem, start: Table | None = None, *, steps: int = 8, 
     return Table.of_matrix(lax.custom_root(gradient, begin.matrix(), solve, tangent))
 
 
-def improve_rows(problem: Problem, start: Table, *, steps: int = 8, cg_steps: int = 32, tol: float = cg.TOL) -> Table:
-    """The `b` rows after `steps` Gauss–Newton steps from `start`: what a sweep of training does, and a draw.
+def improve_rows(
+    problem: Problem, start: Table, *, steps: int = STEPS, cg_steps: int = CG_STEPS, tol: float = cg.TOL
+) -> Table:
+    """The `b` rows after `steps` steps from `start` at most: what a sweep of training does, and a draw.
 
     Each step's equations are solved by conjugate gradients; one step is exact where the kernel is linear in the row.
-    For the others a step that does not lower a row's objective is not taken and that row is damped
-    (Levenberg–Marquardt), so no row ever gets worse than its start, but for rounding. Arguments as in `solve_rows`, and
-    `tol` as in `jaxmf.model.cg.solve`.
+    For the others the steps are Newton's, and one that does not lower a row's loss is cut, so no row ever gets worse
+    than its start, but for rounding. They end when every row's gradient has fallen to the share `tol` of its first; 0
+    takes all `steps`. Arguments as in `solve_rows`.
     """
     if problem.kernel.linear:
         return start + cg.solve(*linearised(problem, start), steps=cg_steps, tol=tol)
-
-    def loss(x: Table) -> Float[Array, " b"]:
-        return row_losses(problem, x)
-
-    def equations(x: Table) -> Equations:
-        return linearised(problem, x)
-
-    return _damped(equations, loss, start, steps, cg_steps, tol)
+    return _newton(problem, start, steps, cg_steps, tol)
 
 
 def sample_rows(
@@ -107,8 +112,8 @@ def sample_rows(
     start: Table,
     *,
     sign: ScalarLike = 1.0,
-    steps: int = 8,
-    cg_steps: int = 32,
+    steps: int = STEPS,
+    cg_steps: int = CG_STEPS,
     tol: float = cg.TOL,
 ) -> Table:
     """A draw of the `b` rows from their posterior, by perturbing and solving.
@@ -142,7 +147,7 @@ def row_losses(problem: Problem, x: Table) -> Float[Array, " b"]:
     """Σ w (r − r̂)² + Σ Λ (x − m)² of each row."""
 
     def of_pages(part: Block) -> Float[Array, " b"]:
-        return by_row(part, len(x), jnp.sum(part.weight * (part.rating - problem.predicted(x, part)) ** 2, -1))
+        return by_row(part, len(x), problem.losses(x[part.owner], part))
 
     away = x - problem.mean
     return sum_parts(of_pages, problem.block) + away.dot(away * problem.precision)
@@ -153,26 +158,67 @@ def row_weights(block: Block) -> Float[Array, " b"]:
     return by_row(block, block.rows.shape[0], block.weight.sum(-1))
 
 
-def _damped(
-    equations: Callable[[Table], Equations],
-    loss: Callable[[Table], Float[Array, " b"]],
-    x: Table,
-    steps: int,
-    cg_steps: int,
-    tol: float,
-) -> Table:
-    """Levenberg–Marquardt (Marquardt 1963), each row with a damping of its own, starting undamped."""
+class _Search(NamedTuple):
+    """Where Newton's steps stand: the best rows so far, their losses, and the step to be tried from them.
 
-    def step(_: ScalarLike, state: tuple) -> tuple:
-        x, damping, current = state
-        matvec, rhs, scale = equations(x)
-        ridge = scale.scale(damping)
-        trial = x + cg.solve(lambda d: matvec(d) + d * ridge, rhs, scale + ridge, steps=cg_steps, tol=tol)
-        new = loss(trial)
-        better = new <= current * (1 + ROUNDING * jnp.finfo(new.dtype).eps)
-        x = jax.tree.map(lambda a, b: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b), trial, x)
-        damping = jnp.where(better, jnp.where(damping > 1e-3, damping / 10, 0), jnp.maximum(10 * damping, 0.1))
-        return x, damping, jnp.where(better, new, current)
+    `first` is the size of each row's gradient at its start, `solved` whether it has fallen far enough since.
+    """
 
-    current = loss(x)
-    return lax.fori_loop(0, steps, step, (x, jnp.zeros_like(current), current))[0]
+    count: Int[Array, ""]
+    x: Table
+    loss: Float[Array, " b"]
+    step: Table
+    first: Float[Array, " b"]
+    solved: Bool[Array, " b"]
+
+
+def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: float) -> Table:
+    """Newton's steps, each found as exactly as it is worth (Dembo & Steihaug 1983; Eisenstat & Walker 1996, §2)."""
+    diagonal = scale(problem, start)
+
+    def unfinished(search: _Search) -> Bool[Array, ""]:
+        return (search.count < steps) & ~jnp.all(search.solved)
+
+    def step(search: _Search) -> _Search:
+        trial = search.x + search.step
+        loss, matvec, rhs = curved(problem, trial)
+        lower = _lower(loss, search.loss)
+        size = rhs.dot(rhs / diagonal)
+        first = jnp.where(search.count == 0, size, search.first)
+        solved = lower & (size <= tol**2 * first)
+        share = jnp.sqrt(first / jnp.where(size > 0, size, 1))
+        near = jnp.maximum(FORCING, tol / 2 * share) if tol else 0.0
+        going = (lower & ~solved).astype(loss.dtype)
+        ahead = cg.solve(matvec, rhs.scale(going), diagonal, steps=cg_steps, tol=near)
+        x, loss = trial.where(lower, search.x), jnp.where(lower, loss, search.loss)
+        return _Search(search.count + 1, x, loss, ahead.where(lower, _cut(search.step)), first, solved)
+
+    b = len(start)
+    begin = _Search(jnp.int32(0), start, jnp.full(b, jnp.inf), start - start, jnp.zeros(b), jnp.zeros(b, bool))
+    return _lowered(problem, lax.while_loop(unfinished, step, begin))
+
+
+def _lowered(problem: Problem, search: _Search) -> Table:
+    """The rows after their last step, cut until it lowers their losses; where `CUTS` don't, without it."""
+
+    def tried(step: Table) -> tuple[Table, Bool[Array, " b"]]:
+        return step, _lower(row_losses(problem, search.x + step), search.loss)
+
+    def unfinished(state: tuple) -> Bool[Array, ""]:
+        cuts, _, lower = state
+        return (cuts < CUTS) & ~jnp.all(lower)
+
+    def cut(state: tuple) -> tuple:
+        cuts, step, lower = state
+        return cuts + 1, *tried(step.where(lower, _cut(step)))
+
+    _, step, lower = lax.while_loop(unfinished, cut, (jnp.int32(0), *tried(search.step)))
+    return (search.x + step).where(lower, search.x)
+
+
+def _lower(loss: Float[Array, " b"], than: Float[Array, " b"]) -> Bool[Array, " b"]:
+    return loss <= than * (1 + ROUNDING * jnp.finfo(loss.dtype).eps)
+
+
+def _cut(step: Table) -> Table:
+    return jax.tree.map(lambda x: SHORTER * x, step)

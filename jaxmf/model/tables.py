@@ -34,6 +34,13 @@ class Table(struct.PyTreeNode):
     def __mul__(self, other: "Table") -> "Table":
         return Table(self.bias * other.bias, self.factors * other.factors)
 
+    def __truediv__(self, other: "Table") -> "Table":
+        return Table(self.bias / other.bias, self.factors / other.factors)
+
+    def where(self, chosen: Bool[AnyArray, " rows"], other: "Table") -> "Table":
+        """Each row where it is `chosen`, else the other table's."""
+        return Table(jnp.where(chosen, self.bias, other.bias), jnp.where(chosen[:, None], self.factors, other.factors))
+
     def scale(self, by: Float[AnyArray, " rows"]) -> "Table":
         """Each row times a number of its own."""
         return Table(by * self.bias, by[:, None] * self.factors)

@@ -16,8 +16,8 @@ from jaxmf.model.posterior import Draw, Posterior
 from jaxmf.model.problem import Problem
 from jaxmf.model.tables import Table
 
-STEPS = 8
 CG_STEPS = 12
+"""Conjugate-gradient steps a draw: beyond them the noise of a draw hides what is left."""
 
 ALTERNATIONS = 4
 """Draws of the latent numbers and of the row in turn, from the prior mean, where the likelihood is ordinal.
@@ -83,7 +83,7 @@ def draw_rows(noise: Noise, one: Draw, kernel: Kernel, block: Block, mean: Table
 
     def drawn(key: Key[Array, ""], start: Table, rating: Float[Array, "p w"]) -> Table:
         given = problem.replace(block=problem.block.replace(rating=rating))
-        return rows.sample_rows(key, given, start, sign=noise.sign, steps=STEPS, cg_steps=CG_STEPS)
+        return rows.sample_rows(key, given, start, sign=noise.sign, cg_steps=CG_STEPS)
 
     if not isinstance(one.likelihood, Ordinal):
         return drawn(noise.key, jax.tree.map(jnp.zeros_like, mean), block.rating)

@@ -27,9 +27,6 @@ from jaxmf.model.priors import Prior, check
 from jaxmf.model.tables import Table, resized, unwritten
 from jaxmf.online.draws import draw_block
 
-STEPS = 8
-CG_STEPS = 24
-
 LARGEST = float(np.finfo(np.float32).max)
 LARGEST_BITS = int(np.float32(LARGEST).view(np.int32))
 
@@ -73,7 +70,7 @@ def solve_block(frozen: Model | Posterior, block: Block, said: Table | None = No
     of_block = None if said is None else said.take(block.rows)
     if isinstance(frozen, Posterior):
         return draw_block(frozen, block, of_block)
-    return rows.solve_rows(frozen.problem(block, of_block), steps=STEPS, cg_steps=CG_STEPS)
+    return rows.solve_rows(frozen.problem(block, of_block))
 
 
 @jax.jit

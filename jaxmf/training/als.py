@@ -1,6 +1,6 @@
 """Alternating least squares: every user's solve, then every item's, again and again.
 
-For a kernel that is not linear in a row the solves are Gauss–Newton steps, and the trainer alternating Gauss–Newton.
+For a kernel that is not linear in a row the solves are Newton's steps, and the trainer is an alternating Newton method.
 """
 
 from typing import NamedTuple, no_type_check
@@ -70,7 +70,7 @@ def step(
         data: Both sides' histories.
         kernel: The kernel.
         prior: The prior of both sides, or one each.
-        steps: Gauss–Newton steps a row, for a kernel that is not linear.
+        steps: Newton steps a row, for a kernel that is not linear.
         cg_steps: Conjugate-gradient steps in each, from where the row is: a few suffice, as the next sweep goes on.
     """
     priors = both_sides(prior)
@@ -152,7 +152,7 @@ def fit(  # noqa: PLR0913 a trainer
         prior: The prior of both sides, or one each.
         features: Features of either side's rows, whose link is found with the rest.
         epochs: Sweeps over both sides.
-        steps: Gauss–Newton steps a row and sweep, for a kernel that is not linear.
+        steps: Newton steps a row and sweep, for a kernel that is not linear.
         cg_steps: Conjugate-gradient steps in each.
         watch: Validation, early stopping, progress.
 

@@ -95,7 +95,7 @@ class ALS:
     settings: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        check_whole("steps", self.steps, least=1, meaning="the Gauss–Newton steps of a row and sweep")
+        check_whole("steps", self.steps, least=1, meaning="the Newton steps of a row and sweep")
         check_whole("cg_steps", self.cg_steps, least=1, meaning="the conjugate-gradient steps of each")
 
     def starter(

@@ -3,13 +3,13 @@
 import dataclasses
 from pathlib import Path
 
-from common import Run, run, say, show
+from common import Output, run, say, show
 
 import jaxmf
 
 
 @dataclasses.dataclass
-class Chart(Run):
+class Chart(Output):
     """Films by weighted rating."""
 
     data: Path | None = None

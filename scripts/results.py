@@ -110,7 +110,7 @@ class Results:
     movielens_100k: Path | None = None
     """Folder of MovieLens 100K, which its table needs."""
     options: str = ""
-    """Options for every run, such as `--folds 2 --data ratings.csv`."""
+    """Options for every run, with an equals sign: `--options="--folds 2 --data ratings.csv"`."""
     out: Path = Path("results/results")
     """Folder for the runs; a run that is there already is not repeated."""
     page: Path | None = None

@@ -83,6 +83,10 @@ class Benchmark(Run):
         refuse_idle(
             self, ("tensorboard", "cache"), "here, where every system compiles anew and has no epochs: see train.py"
         )
+        if set(self.only.split(",")) <= set(ONCE):
+            refuse_idle(self, ("rounds",), f"for {self.only}, which is measured once: measure more with --only")
+        if self.rounds < 1:
+            raise ValueError(f"--rounds must be 1 or more, got {self.rounds}: it is how often each system is measured")
         if not self.peers:
             refuse_idle(self, ("environment",), "without the others: drop --no-peers")
 

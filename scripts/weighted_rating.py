@@ -19,6 +19,10 @@ class Chart(Output):
     n: int = 10
     """Films to show."""
 
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"--n must be 1 or more, got {self.n}: it is how many films are shown")
+
 
 def main(args: Chart) -> None:
     """Read, rank, show."""

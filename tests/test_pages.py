@@ -206,6 +206,11 @@ def refusal(capsys, name: str, *options: str) -> str:
         ("benchmark.Benchmark", "--no-cache", "--no-cache does nothing here, where every system compiles"),
         ("benchmark.Benchmark", "--tensorboard", "--tensorboard does nothing here"),
         ("benchmark.Benchmark", "--no-peers --environment e", "--environment e does nothing without the oth"),
+        (
+            "benchmark.Benchmark",
+            "--only threads --rounds 3",
+            "--rounds 3 does nothing for threads, which is measured on",
+        ),
         ("results.Results", "--only ratings --benchmark b", "--benchmark b does nothing for the table ratings"),
         ("results.Results", "--only search --pictures p", "--pictures p does nothing for the table search"),
         ("results.Results", "--only search --seeds 2", "--seeds 2 does nothing for the table search"),

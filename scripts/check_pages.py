@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -81,8 +82,13 @@ class Pages:
 
 
 def browser() -> str | None:
-    """The path of a Chromium, if any is installed."""
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
+    """The path of a Chromium that answers, if any: some systems have a stub in its place."""
+    paths = filter(None, map(shutil.which, BROWSERS))
+    return next((path for path in paths if _answers(path)), None)
+
+
+def _answers(path: str) -> bool:
+    return not subprocess.run([path, "--version"], check=False, capture_output=True).returncode
 
 
 def lacking() -> str | None:
@@ -144,8 +150,8 @@ def missing(url: str) -> Iterator[tuple[str, str]]:
 
 def settled(page: "Page") -> dict[str, Any]:
     """What `LOOK` says once fonts and images are there, those further down too."""
-    page.evaluate("document.querySelectorAll('img').forEach(image => { image.loading = 'eager'; })")
-    page.evaluate("document.fonts.ready.then(() => null)")
+    page.evaluate("""() => Promise.all([document.fonts.ready, ...[...document.images].map(
+        (image) => { image.loading = 'eager'; return image.decode().catch(() => null); })]).then(() => null)""")
     return page.evaluate(LOOK)
 
 

@@ -27,7 +27,8 @@ GOOD = f"""
 <div class="cell"><div class="cell_output"><img width="20" height="20" src="{PIXEL}"></div></div>
 """
 
-needs_a_browser = pytest.mark.skipif(check_pages.lacking() is not None, reason=f"needs {check_pages.lacking()}")
+LACKING = check_pages.lacking()
+needs_a_browser = pytest.mark.skipif(LACKING is not None, reason=f"needs {LACKING}")
 
 
 def start(script, kind, *arguments) -> None:

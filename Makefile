@@ -31,13 +31,15 @@ check: $(INSTALLED)
 	$(VENV)/bin/lint-imports
 	$(RUN) scripts/check_wheel.py
 	$(MAKE) docs
+	$(RUN) scripts/check_pages.py
 
 docs: $(INSTALLED)
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
-# The tables of the results page and the first page's picture: about half an hour.
+# The tables of the results page and the first page's picture, with the times of `make benchmark` where that has run:
+# about half an hour.
 results: $(INSTALLED)
-	$(RUN) scripts/results.py --out $(RESULTS)/results --page docs/results.md --pictures docs/_static --benchmark $(RESULTS)/benchmark.json
+	$(RUN) scripts/results.py --out $(RESULTS)/results --page docs/results.md --pictures docs/_static $(addprefix --benchmark ,$(wildcard $(RESULTS)/benchmark.json))
 
 # Other libraries, in an environment of their own; nothing else should run at the time.
 benchmark: $(INSTALLED)

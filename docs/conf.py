@@ -50,7 +50,7 @@ html_theme_options = {
 }
 html_show_sourcelink = False
 html_static_path = ["_static"]
-html_css_files = ["picture.css"]
+html_css_files = ["pages.css"]
 html_sidebars = {"index": [], "start": []}
 copyright = "the authors of jaxmf; Apache-2.0"
 

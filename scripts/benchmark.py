@@ -14,7 +14,7 @@ import runs
 from benchmarks import environment, report
 from benchmarks.task import Task
 from benchmarks.turns import FailedError, Worker, rotation
-from common import Run, run, say, text
+from common import Run, refuse_idle, run, say, text
 
 import jaxmf
 
@@ -80,13 +80,22 @@ class Benchmark(Run):
         unknown = set(self.only.split(",")) - set(MEASUREMENTS)
         if unknown:
             raise ValueError(f"nothing is called {', '.join(unknown)}: choose from {', '.join(MEASUREMENTS)}")
+        refuse_idle(
+            self, ("tensorboard", "cache"), "here, where every system compiles anew and has no epochs: see train.py"
+        )
+        if set(self.only.split(",")) <= set(ONCE):
+            refuse_idle(self, ("rounds",), f"for {self.only}, which is measured once: measure more with --only")
+        if self.rounds < 1:
+            raise ValueError(f"--rounds must be 1 or more, got {self.rounds}: it is how often each system is measured")
+        if not self.peers:
+            refuse_idle(self, ("environment",), "without the others: drop --no-peers")
 
 
 def make_task(args: Benchmark) -> Task:
     """The first of 5 folds, and new users with ratings of random items."""
     data = args.load()
     ratings = data.ratings
-    split = jaxmf.splits.k_fold(len(ratings), seed=args.seed)[0]
+    split = jaxmf.splits.k_fold(len(ratings), seed=args.seed_of_splits())[0]
     rows = np.column_stack([ratings.user, ratings.item, ratings.rating]).astype(float)
     time = np.arange(len(ratings)) if data.timestamp is None else data.timestamp
     rng = np.random.default_rng(args.seed)

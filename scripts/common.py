@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,37 +20,22 @@ from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from matplotlib.axes import Axes
 
 
 @dataclasses.dataclass
-class Run:
-    """Which data to use and where to leave the results."""
+class Output:
+    """Where a script leaves its results."""
 
-    data: Path | None = None
-    """CSV or Parquet file of ratings, or a folder of The Movies Dataset or ML-100K; else MovieLens latest-small."""
-    user: str = "userId"
-    """Column of user ids."""
-    item: str = "movieId"
-    """Column of item ids."""
-    rating: str = "rating"
-    """Column of ratings."""
-    timestamp: str | None = "timestamp"
-    """Column of times."""
-    seed: int = 0
-    """Seed of all that is random."""
-    split_seed: int | None = None
-    """Seed of the splits, where training has another."""
     json: Path | None = None
     """File for the numbers."""
     plots: Path | None = None
     """Folder for the plots (PNG)."""
     run: Path | None = None
     """New folder for all that is known of this run: settings, versions, metrics by epoch, numbers and plots."""
-    tensorboard: bool = False
-    """Write the metrics for TensorBoard too, into the run's folder."""
-    cache: bool = True
-    """Keep compiled programs for later runs, in the user's cache folder or `JAX_COMPILATION_CACHE_DIR`."""
+
+    tensorboard, cache = False, False  # no options where nothing is trained
 
     @functools.cached_property
     def folder(self) -> runs.Folder | None:
@@ -80,6 +65,41 @@ class Run:
         """Folders that plots are kept in: that of `--plots` and the run's."""
         return [folder for folder in (self.plots, self.run) if folder is not None]
 
+    def save(self, result: Mapping[str, Any]) -> None:
+        """Write the numbers where `--json` and `--run` say."""
+        if self.json is not None:
+            runs.write(self.json, result)
+        if self.folder is not None:
+            self.folder.close(result)
+
+    def plot(self, name: str, title: str, x: str, y: str) -> "Plot":
+        """A figure that is saved where `--plots` and `--run` say."""
+        return Plot(self.pictures, name, title, x, y)
+
+
+@dataclasses.dataclass
+class Run(Output):
+    """Which ratings to use and where to leave the results."""
+
+    data: Path | None = None
+    """CSV or Parquet file of ratings, or a folder of The Movies Dataset or ML-100K; else MovieLens latest-small."""
+    user: str = "userId"
+    """Column of user ids."""
+    item: str = "movieId"
+    """Column of item ids."""
+    rating: str = "rating"
+    """Column of ratings."""
+    timestamp: str | None = "timestamp"
+    """Column of times."""
+    seed: int = 0
+    """Seed of all that is random."""
+    split_seed: int | None = None
+    """Seed of the splits, where training has another."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into the run's folder."""
+    cache: bool = True
+    """Keep compiled programs for later runs, in the user's cache folder or `JAX_COMPILATION_CACHE_DIR`."""
+
     def seed_of_splits(self) -> int:
         """The seed that splits are made with."""
         return self.seed if self.split_seed is None else self.split_seed
@@ -92,6 +112,8 @@ class Run:
         return data
 
     def _read(self) -> jaxmf.ratings.Dataset:
+        if self.data is None or self.data.is_dir():
+            refuse_idle(self, ("user", "item", "rating", "timestamp"), "without a file of ratings: name it with --data")
         if self.data is None:
             return jaxmf.datasets.movielens_small()
         if (self.data / "u.data").exists():
@@ -111,17 +133,6 @@ class Run:
         for epoch, values in enumerate(zip(*history.values(), strict=True), 1):
             numbers = {name: float(np.mean(value)) for name, value in zip(history, values, strict=True)}
             self.log_epoch(epoch, numbers, **where)
-
-    def save(self, result: Mapping[str, Any]) -> None:
-        """Write the numbers where `--json` and `--run` say."""
-        if self.json is not None:
-            runs.write(self.json, result)
-        if self.folder is not None:
-            self.folder.close(result)
-
-    def plot(self, name: str, title: str, x: str, y: str) -> "Plot":
-        """A figure that is saved where `--plots` and `--run` say."""
-        return Plot(self.pictures, name, title, x, y)
 
 
 class Plot:
@@ -185,6 +196,19 @@ def check_writable(option: str, file: Path) -> None:
         ) from None
 
 
+def refuse_idle(args: "DataclassInstance", names: Iterable[str], where: str) -> None:
+    """Refuse what would do nothing there; `where` ends in the remedy.
+
+    Raises:
+        ValueError: If one of the options is given another value than its default.
+    """
+    for field in dataclasses.fields(args):
+        value, option = getattr(args, field.name), field.name.replace("_", "-")
+        if field.name in names and value != field.default:
+            given = f"--{option} {value}" if not isinstance(value, bool) else f"--{'no-' * (not value)}{option}"
+            raise ValueError(f"{given} does nothing {where}, or leave it out")
+
+
 def features_of(kind: str, ratings: Ratings) -> Sides:
     """What `--features` asks for, of the ratings that are trained on: "none", or "implicit" feedback of both sides."""
     return jaxmf.features.implicit_sides(ratings) if kind == "implicit" else Sides()
@@ -212,7 +236,7 @@ def run(main: Callable[[Any], None], kind: type) -> None:
     """Read the command line as a `kind` and run `main`; bad input ends in its message, without a traceback."""
     try:
         args = tyro.cli(kind)
-        with args.begun() if isinstance(args, Run) else contextlib.nullcontext():
+        with args.begun() if isinstance(args, Output) else contextlib.nullcontext():
             main(args)
     except ValueError as error:
         sys.exit(f"error: {error}")

@@ -42,6 +42,10 @@ def main(args: Compare) -> None:
         name: dict(zip(folds[0]._fields, np.mean(folds, 0).tolist(), strict=True)) for name, folds in scores.items()
     }
     show(f"Mean over {args.folds} folds", [{"system": name, **mean} for name, mean in means.items()])
+    with args.plot("compare", f"Mean over {args.folds} folds", "seconds of a fit", "RMSE") as axes:
+        for name, mean in means.items():
+            axes.plot(mean["fit_seconds"], mean["rmse"], "o", label=name)
+        axes.set_xscale("log")
     args.save({"folds": args.folds, "systems": means})
 
 

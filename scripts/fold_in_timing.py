@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import Run, features_of, run, say, show
+from common import Run, features_of, refuse_idle, run, say, show
 
 import jaxmf
 from jaxmf.data.histories import Block
@@ -33,10 +33,10 @@ class FoldIn(Run):
     """Number of factors; else 64, and 10 for Gibbs sampling."""
     features: Literal["none", "implicit"] = "none"
     """Features of users and items: nothing, or implicit feedback of both sides."""
-    sweeps: int = 300
-    """Gibbs sampling only: sweeps, of which the first 60 are forgotten."""
-    draws: int = 80
-    """Gibbs sampling only: draws to keep, and to fold in with."""
+    sweeps: int | None = None
+    """Gibbs sampling only: sweeps, of which the first 60 are forgotten; else 300."""
+    draws: int | None = None
+    """Gibbs sampling only: draws to keep, and to fold in with; else 80."""
     retrains: bool = False
     """A full retrain for every number of revealed ratings, not for all of them alone."""
     profile: int = 20
@@ -48,10 +48,18 @@ class FoldIn(Run):
 
     def __post_init__(self) -> None:
         bayes = self.method == "gibbs"
+        if not bayes:
+            refuse_idle(self, ("sweeps", "draws"), "without Gibbs sampling: add --method gibbs")
+        for name in ("profile", "batch", "repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be 1 or more, got {getattr(self, name)}: times are of what is done")
         if self.kernel is None:
             self.kernel = "linear" if bayes else "logistic"
         if self.rank is None:
             self.rank = 10 if bayes else 64
+        if bayes:
+            self.sweeps = 300 if self.sweeps is None else self.sweeps
+            self.draws = 80 if self.draws is None else self.draws
 
     @property
     def trained(self) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ class Picture:
     measured: Path = MEASURED
     """File of the numbers."""
     benchmark: Path | None = None
-    """Result of `benchmark.py`, whose times of one user replace those in the file."""
+    """Result of `benchmark.py`, whose times of one user replace those in the file; else they stay."""
     out: Path = Path("docs/_static")
     """Folder for the SVG files: two halves, each for a light and for a dark page."""
 
@@ -51,24 +51,32 @@ def curves(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"revealed": results[0]["revealed"], "seeds": len(results), "rmse": mean}
 
 
-def one_user(benchmark: Path) -> dict[str, float]:
-    """Milliseconds of one user's fold-in, from a result of `benchmark.py`.
+def one_user(benchmark: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds of one user's fold-in, from a result of `benchmark.py`, by the name that the file keeps them under.
 
     Raises:
         ValueError: If there is no such file, or it is of another measurement or of tiny sizes.
     """
-    result = json.loads(benchmark.read_text()) if benchmark.is_file() else {}
+    result = _read(benchmark)
     times = result.get("fold_in_single_ms")
     if not times or result["quick"]:
         raise ValueError(
-            f"{benchmark} has no times of one user at full size: make it with benchmark.py --only fold_in_single"
+            f"{benchmark} has no times of one user at full size: make it by `make benchmark`, or leave --benchmark out"
         )
-    return {name: float(f"{time:.4g}") for name, time in times.items()}
+    return {"one_user_ms": {name: float(f"{time:.4g}") for name, time in times.items()}}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The numbers in a file; none where there is no such file."""
+    try:
+        return json.loads(path.read_text()) if path.is_file() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} can't be read ({error}): make it anew, or name another file") from None
 
 
 def keep(measured: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers in the file, which those found replace."""
-    numbers = {**(json.loads(measured.read_text()) if measured.exists() else {}), **found}
+    numbers = {**_read(measured), **found}
     runs.write(measured, numbers)
     return numbers
 
@@ -110,19 +118,18 @@ def accuracy(axes: "Axes", found: Mapping[str, Any], theme: Theme) -> None:
 def times(axes: "Axes", found: Mapping[str, float], theme: Theme) -> None:
     """A line a system, the fastest on top: its name, and its milliseconds on a logarithmic scale."""
     order = sorted(found, key=found.__getitem__, reverse=True)
-    left, right = min(found.values()) / 2.5, max(found.values()) * 1.3
+    left, right = min(found.values()) / 2.5, max(found.values()) * 4
     for at, name in enumerate(order):
         color = theme.ours if name.startswith("jaxmf") else theme.other
         axes.hlines(at, left, found[name], color=color, lw=2)
         axes.plot(found[name], at, "o", color=color, ms=7)
-        axes.annotate(name, (left, at), (2, 4), textcoords="offset points", color=color, weight="bold")
-        axes.annotate(f"{found[name]:.2g}", (right, at), (0, 4), textcoords="offset points", ha="right", weight="bold")
+        axes.annotate(name, (left, at), (2, 5), textcoords="offset points", color=color, weight="bold")
+        axes.annotate(f"{found[name]:.2g}", (right, at), (0, 5), textcoords="offset points", ha="right", weight="bold")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlim=(left, right), ylim=(-0.5, len(order) - 0.3), yticks=[])
     axes.set(title="One user folded in, milliseconds", xlabel="ms, logarithmic; less is better")
     axes.spines["left"].set_visible(False)
-    axes.grid(axis="x")
 
 
 def _settings(theme: Theme) -> dict[str, Any]:
@@ -144,7 +151,11 @@ def _settings(theme: Theme) -> dict[str, Any]:
 
 def main(args: Picture) -> None:
     """Take over new times, if any, and draw."""
-    found = {} if args.benchmark is None else {"one_user_ms": one_user(args.benchmark)}
+    if args.benchmark is None and not args.measured.is_file():
+        raise ValueError(
+            f"{args.measured} is not there: `make results` measures what it has; or name it with --measured"
+        )
+    found = {} if args.benchmark is None else one_user(args.benchmark)
     draw(keep(args.measured, found), args.out)
     say(f"{args.out}")
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import picture
-from common import run, say
+from common import refuse_idle, run, say
 from runs import RESULT, SETTINGS
 
 SCRIPTS = Path(__file__).parent
@@ -110,23 +110,31 @@ class Results:
     movielens_100k: Path | None = None
     """Folder of MovieLens 100K, which its table needs."""
     options: str = ""
-    """Options for every run, such as `--folds 2 --data ratings.csv`."""
+    """Options for every run, with an equals sign: `--options="--folds 2 --data ratings.csv"`."""
     out: Path = Path("results/results")
     """Folder for the runs; a run that is there already is not repeated."""
     page: Path | None = None
     """A page with a pair of comments `<!-- NAME: begin -->` and `end` for each table, which is put between them; else
     `results.md` in the folder."""
     pictures: Path | None = None
-    """Folder for the first page's picture, and with it the numbers in `scripts/picture.json`; else the folder of the
-    runs has both."""
-    benchmark: Path = Path("results/benchmark.json")
-    """Result of `benchmark.py`, whose times the picture has; where there is none, it keeps those that it had."""
+    """Folder for the first page's picture, of new users, and with it the numbers in `scripts/picture.json`; else the
+    folder of the runs has both."""
+    benchmark: Path | None = None
+    """Result of `benchmark.py`, whose times of one user the picture has; else it keeps those that it had."""
 
     def __post_init__(self) -> None:
         if not self.seeds >= 1:
             raise ValueError(f"--seeds must be 1 or more, got {self.seeds}: it is how often each setting is run")
         if self.only == "ml_100k" and self.movielens_100k is None:
             raise ValueError("the table ml_100k needs the data: give the folder with --movielens-100k")
+        if self.only not in (None, "ml_100k"):
+            refuse_idle(self, ("movielens_100k",), f"for the table {self.only}: drop --only")
+        if self.only not in (None, "new_users"):
+            refuse_idle(
+                self, ("pictures", "benchmark"), f"for the table {self.only}, which has no picture: drop --only"
+            )
+        if self.only is not None and not TABLES[self.only].repeated:
+            refuse_idle(self, ("seeds",), f"for the table {self.only}, a single run: drop --only")
 
 
 def measured(folder: Path, script: str, options: list[str]) -> dict[str, Any]:
@@ -146,7 +154,7 @@ def seeded(args: Results, name: str, at: int) -> list[dict[str, Any]]:
     """The results of a table's setting, one a seed."""
     of = TABLES[name]
     system, setting = list(of.settings.items())[at]
-    options = [*shlex.split(f"{setting} {_data(args, name)} {args.options}"), "--split-seed", "0", "--seed"]
+    options = shlex.split(f"{setting} {_data(args, name)} {args.options} {_splits(setting)} --seed")
     found = []
     for seed in range(args.seeds if of.repeated else 1):
         say(f"{system}, seed {seed}")
@@ -158,13 +166,18 @@ def _data(args: Results, name: str) -> str:
     return f"--data {shlex.quote(str(args.movielens_100k))}" if name == "ml_100k" else ""
 
 
-def paint(args: Results) -> None:
-    """The first page's picture: new users' errors by the first setting of their table, and one user's time."""
-    found: dict[str, Any] = {"new_users": picture.curves(seeded(args, "new_users", 0))}
-    if args.benchmark.exists():
-        found["one_user_ms"] = picture.one_user(args.benchmark)
-    numbers = picture.keep(picture.MEASURED if args.pictures else args.out / picture.MEASURED.name, found)
-    picture.draw(numbers, args.pictures or args.out)
+def _splits(setting: str) -> str:
+    """The official folds are not drawn, so that they have no seed."""
+    return "" if "--official" in setting else "--split-seed 0"
+
+
+def paint(args: Results, times: Mapping[str, Any]) -> None:
+    """The first page's picture: new users' errors by the first setting of their table, and one user's times."""
+    found = {"new_users": picture.curves(seeded(args, "new_users", 0)), **times}
+    measured = picture.MEASURED if args.pictures else args.out / picture.MEASURED.name
+    picture.draw(picture.keep(measured, found), args.pictures or args.out)
+    if not times:
+        say(f"one user's times are those that {measured} had, if any: --benchmark FILE takes those of benchmark.py")
 
 
 def table(args: Results, name: str) -> str:
@@ -174,8 +187,10 @@ def table(args: Results, name: str) -> str:
     for at, (system, setting) in enumerate(of.settings.items()):
         found = [of.rows(system, result) for result in seeded(args, name, at)]
         ours += [{"system": row, **cells([one[row] for one in found])} for row in found[0]]
-        shown = shlex.join(shlex.split(f"{setting} {'--data FOLDER' * bool(_data(args, name))} {args.options}"))
-        commands.append(f"python scripts/{of.script} {shown} --split-seed 0 --seed {'$seed' if len(seeds) > 1 else 0}")
+        shown = shlex.join(
+            shlex.split(f"{setting} {'--data FOLDER' * bool(_data(args, name))} {args.options} {_splits(setting)}")
+        )
+        commands.append(f"python scripts/{of.script} {shown} --seed {'$seed' if len(seeds) > 1 else 0}")
     text = pd.DataFrame(others(name) + ours).fillna("").to_markdown(index=False, disable_numparse=True)
     lines = "\n".join(commands)
     if len(seeds) > 1:
@@ -226,12 +241,13 @@ def main(args: Results) -> None:
     )
     for name in chosen:
         put(text, name, "")  # refused before hours of runs
+    times = {} if args.benchmark is None else picture.one_user(args.benchmark)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         text = put(text, name, table(args, name))
         page.write_text(text)
     if "new_users" in chosen:
-        paint(args)
+        paint(args, times)
     say(f"{page}")
 
 

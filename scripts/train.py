@@ -7,7 +7,7 @@ from typing import Literal
 
 import jax
 import numpy as np
-from common import Run, features_of, run, say, show
+from common import Run, features_of, refuse_idle, run, say, show
 
 import jaxmf
 from jaxmf.data.ratings import Ratings
@@ -45,6 +45,10 @@ class Train(Run):
     """Epochs between two states that are kept."""
 
     def __post_init__(self) -> None:
+        if self.official:
+            refuse_idle(self, ("folds", "split_seed"), "with --official, whose folds are given: leave that out")
+        if self.keep is None:
+            refuse_idle(self, ("every",), "where no state is kept: name a folder with --keep")
         bayes = self.method == "gibbs"
         if self.kernel is None:
             self.kernel = "linear" if bayes else "logistic"

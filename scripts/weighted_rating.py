@@ -3,13 +3,13 @@
 import dataclasses
 from pathlib import Path
 
-from common import Run, run, say, show
+from common import Output, run, say, show
 
 import jaxmf
 
 
 @dataclasses.dataclass
-class Chart(Run):
+class Chart(Output):
     """Films by weighted rating."""
 
     data: Path | None = None
@@ -18,6 +18,10 @@ class Chart(Run):
     """Share of films that have too few votes to qualify."""
     n: int = 10
     """Films to show."""
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"--n must be 1 or more, got {self.n}: it is how many films are shown")
 
 
 def main(args: Chart) -> None:

@@ -129,6 +129,7 @@ def test_weighted_rating(tmp_path):
 def test_compare_surprise(tmp_path, csv):
     result = run(tmp_path, "compare_surprise", "--data", csv, "--folds", "2")
     assert set(result["systems"]) == {"Surprise SVD, defaults", "Surprise SVD, tuned", "jaxmf SGD", "jaxmf ALS"}
+    assert (tmp_path / "compare.png").stat().st_size > 5000
 
 
 def test_tune(tmp_path, csv):

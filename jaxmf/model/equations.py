@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jaxmf.data.histories import PAGES, Block
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model import cg
-from jaxmf.model.problem import Problem
+from jaxmf.model.problem import Problem, layout
 from jaxmf.model.tables import Table
 
 Sums = TypeVar("Sums")
@@ -42,14 +42,16 @@ def linearised(problem: Problem, x: Table) -> Equations:
     By shape, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
     """
     block, precision, (b, k) = problem.block, problem.precision, x.factors.shape
-    prior_rhs = (problem.mean - x) * precision
+    prior_rhs, axes = (problem.mean - x) * precision, layout(k)
     if gram_first(block, b, k):
 
         def grams(part: Block) -> tuple[Float[Array, "b c c"], Table]:
             j, error = _gradients(problem, x, part)
-            flat = jnp.concatenate([j.bias[..., None], j.factors], -1)
-            gram = jnp.einsum("pwk,pwl->pkl", part.weight[..., None] * flat, flat)
-            return by_row(part, b, gram), _transposed(part, b, j, error)
+            columns = axes.index("k")
+            flat = jnp.concatenate([jnp.expand_dims(j.bias, columns), j.factors], columns)
+            weighted = jnp.expand_dims(part.weight, columns) * flat
+            gram = jnp.einsum(f"{axes},{axes.replace('k', 'l')}->pkl", weighted, flat)
+            return by_row(part, b, gram), _transposed(part, b, j, error, k)
 
         gram, rhs = sum_parts(grams, block)
         traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
@@ -59,11 +61,11 @@ def linearised(problem: Problem, x: Table) -> Equations:
 
     def matvec(d: Table) -> Table:
         d_page = d[block.owner]
-        jd = j.bias * d_page.bias[:, None] + jnp.einsum("pwk,pk->pw", j.factors, d_page.factors)
-        return _transposed(block, b, j, block.weight * jd) + d * precision
+        jd = j.bias * d_page.bias[:, None] + jnp.einsum(f"{axes},pk->pw", j.factors, d_page.factors)
+        return _transposed(block, b, j, block.weight * jd, k) + d * precision
 
-    rhs = _transposed(block, b, j, error)
-    return Equations(matvec, rhs + prior_rhs, _mean_diagonal(*_traces(j, block, b), rhs) + precision)
+    rhs = _transposed(block, b, j, error, k)
+    return Equations(matvec, rhs + prior_rhs, _mean_diagonal(*_traces(j, block, b, k), rhs) + precision)
 
 
 def curved(problem: Problem, x: Table) -> tuple[Float[Array, " b"], cg.MatVec, Table]:
@@ -107,11 +109,11 @@ def curved(problem: Problem, x: Table) -> tuple[Float[Array, " b"], cg.MatVec, T
 
 def scale(problem: Problem, x: Table) -> Table:
     """The `scale` of `linearised`, alone."""
-    b = len(x)
+    b, k = x.factors.shape
 
     def of_part(part: Block) -> tuple:
         j, error = _gradients(problem, x, part)
-        return _traces(j, part, b), _transposed(part, b, j, error)
+        return _traces(j, part, b, k), _transposed(part, b, j, error, k)
 
     traces, rhs = sum_parts(of_part, problem.block)
     return _mean_diagonal(*traces, rhs) + problem.precision
@@ -119,7 +121,7 @@ def scale(problem: Problem, x: Table) -> Table:
 
 def _gradients(problem: Problem, x: Table, part: Block) -> tuple[Table, Float[Array, "p w"]]:
     """J and We."""
-    predicted, j = problem.over_pages(jax.value_and_grad(problem.kernel), x[part.owner], part)
+    predicted, j = problem.gradients(x[part.owner], part)
     return j, part.weight * (part.rating - predicted)
 
 
@@ -130,9 +132,9 @@ def _by_matrix(matrix: Float[Array, "b c c"], precision: Table) -> cg.MatVec:
     return matvec
 
 
-def _traces(j: Table, block: Block, b: int) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+def _traces(j: Table, block: Block, b: int, rank: int) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
     """Traces of the bias's and the factors' parts of JᵀWJ."""
-    squares = j.bias**2, jnp.sum(j.factors**2, -1)
+    squares = j.bias**2, jnp.sum(j.factors**2, layout(rank).index("k"))
     of_bias, of_factors = (by_row(block, b, jnp.sum(block.weight * of_slot, -1)) for of_slot in squares)
     return of_bias, of_factors
 
@@ -156,9 +158,10 @@ def by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Arra
     return jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
 
 
-def _transposed(block: Block, b: int, j: Table, u: Float[AnyArray, "p w"]) -> Table:
+def _transposed(block: Block, b: int, j: Table, u: Float[AnyArray, "p w"], rank: int) -> Table:
     """Jᵀu, a row each."""
-    return Table(by_row(block, b, jnp.sum(j.bias * u, -1)), by_row(block, b, jnp.einsum("pwk,pw->pk", j.factors, u)))
+    of_factors = jnp.einsum(f"{layout(rank)},pw->pk", j.factors, u)
+    return Table(by_row(block, b, jnp.sum(j.bias * u, -1)), by_row(block, b, of_factors))
 
 
 def sum_parts(function: Callable[[Block], Sums], block: Block) -> Sums:

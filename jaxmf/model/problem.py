@@ -12,6 +12,15 @@ from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.tables import Table
 
+SLIM = 32
+"""Rank below which the factors of a page's slots stand with the slots side by side in memory: what a processor takes at
+once is then whole, and a solve at rank 10 half as long. Above it turning them would cost more than it saves."""
+
+
+def layout(rank: int) -> str:
+    """The order of axes of pages `p`, slots `w` and factors `k`."""
+    return "pkw" if rank < SLIM else "pwk"
+
 
 @no_type_check
 class Problem(struct.PyTreeNode):
@@ -44,10 +53,18 @@ class Problem(struct.PyTreeNode):
         """Σ w (r − r̂)² of each page of `block`, for a row each."""
         return jnp.sum(block.weight * (block.rating - self.over_pages(self.kernel, pages, block)) ** 2, -1)
 
-    def over_pages(self, function, pages: Table, block: Block):  # noqa: ANN001, ANN201 any function of a kernel's arguments
+    def gradients(self, pages: Table, block: Block) -> tuple[Float[Array, "p w"], Table]:
+        """r̂ of each slot of `block`, for a row a page, and its gradient by the row, factors in `layout`."""
+        slot = Table(0, layout(self.others.rank).index("w") - 1)
+        return self.over_pages(jax.value_and_grad(self.kernel), pages, block, (0, slot))
+
+    def over_pages(self, function, pages: Table, block: Block, out_axes=0):  # noqa: ANN001, ANN201 any function of a kernel's arguments
         """`function(row, other, offset)` of each slot of `block`, for a row a page."""
-        pairs = jax.vmap(jax.vmap(function, (None, 0, None)), (0, 0, None))
-        return pairs(pages, self.others[block.other], self.offset)
+        others, axes = self.others[block.other], layout(self.others.rank)
+        others = Table(others.bias, jnp.einsum(f"pwk->{axes}", others.factors))
+        slot = Table(0, axes.index("w") - 1)
+        pairs = jax.vmap(jax.vmap(function, (None, slot, None), out_axes), (0, 0, None))
+        return pairs(pages, others, self.offset)
 
 
 def of_row(

@@ -97,8 +97,9 @@ def configurations(args: Tune) -> pd.DataFrame:
 
 def search(args: Tune, ratings: Ratings, folds: list[Split], table: pd.DataFrame, kernel: Kernel) -> tune.Sweep:
     """All fits of a table."""
-    settings = {"epochs": args.epochs, "halving": tune.Halving(2, 3) if args.halving else None, "chunk": args.chunk}
-    return tune.sweep(ratings, folds, table, kernel=kernel, features=partial(features_of, args.features), **settings)
+    trainer, halving = tune.ALS(epochs=args.epochs, chunk=args.chunk), tune.Halving(2, 3) if args.halving else None
+    features = partial(features_of, args.features)
+    return tune.sweep(ratings, folds, table, kernel=kernel, trainer=trainer, features=features, halving=halving)
 
 
 def log(args: Tune, found: tune.Sweep, **where: int) -> None:

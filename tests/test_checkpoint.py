@@ -22,7 +22,7 @@ import jaxmf
 from jaxmf import Recommender
 from jaxmf.keeping import checkpoint, kept, manifests
 from jaxmf.keeping.checkpoint import load_state, save_state
-from jaxmf.training import als
+from jaxmf.training import als, notebook
 
 pytestmark = pytest.mark.optax
 
@@ -483,8 +483,8 @@ HARD = jaxmf.priors.DEFAULT._replace(item=jaxmf.priors.Prior(40.0))
         ("gibbs", {"likelihood": "ordinal"}, "likelihood 'Gaussian' and this one has 'Ordinal'"),
         ("gibbs", {"features": "implicit"}, "features"),
         ("gibbs", {"watch": "validation"}, "start.total"),
-        ("notebook", {"alpha": 0.5}, "alpha 0.02 and this one has 0.5"),
-        ("notebook", {"learning_rate": 0.1}, "learning_rate 0.005 and this one has 0.1"),
+        ("notebook", {"recipe": notebook.Recipe(alpha=0.5)}, "alpha 0.02 and this one has 0.5"),
+        ("notebook", {"recipe": notebook.Recipe(learning_rate=0.1)}, "learning_rate 0.005 and this one has 0.1"),
     ],
 )
 def test_a_run_with_anything_else_is_refused(ratings, tmp_path, method, change, words):

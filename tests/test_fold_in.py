@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from reference import KERNELS, flat
 
+from jaxmf.data.features import Sides, implicit, multi_hot
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Linear, Logistic
-from jaxmf.model.priors import DEFAULT
+from jaxmf.model.priors import DEFAULT, Prior
 from jaxmf.online import fold_in, update
 from jaxmf.training import als
 
@@ -96,6 +97,28 @@ def test_sgd_retrain_comes_near_the_solve(model, ratings):
     retrained = fold_in.sgd_retrain(KEY, model, some, epochs=3000, learning_rate=0.01).params
     np.testing.assert_allclose(flat(retrained.user)[:6], flat(exact)[:6], atol=0.05)
     np.testing.assert_array_equal(flat(retrained.user)[6:], flat(model.params.user)[6:])
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_sgd_retrain_draws_a_row_to_what_its_features_say(ratings, side):
+    """Users' implicit feedback, which their ratings tell, and items' genres, which are given."""
+    genres = multi_hot([["Drama"], ["Comedy"]] * (ratings.n_items // 2))[0]
+    firm, features = Prior(bias_reg=20.0, factor_reg=20.0, power=0.0), Sides(implicit(ratings), genres)
+    model = als.fit(KEY, ratings, kernel=KERNEL, rank=4, prior=firm, features=features, epochs=6).model
+    model = model.replace(links=jax.tree.map(lambda x: 0.3 * jax.random.normal(KEY, x.shape), model.links))
+    given = None
+    if side == "item":
+        model, ratings, given = model.transpose(), ratings.transpose(), genres
+    some = ratings.take(ratings.user < 6)
+    exact = fold_in.fold_in_users(model, some, features=given)
+    retrained = fold_in.sgd_retrain(KEY, model, some, features=given, epochs=1000, learning_rate=0.002)
+    to_zero = fold_in.fold_in_users(model.replace(links=None, implicit=(False, False)), some)
+    rows = [flat(one.params.user)[:6] for one in (retrained, exact, to_zero)]
+    np.testing.assert_allclose(rows[0], rows[1], atol=0.03)
+    assert np.abs(rows[1] - rows[2]).max() > 0.1
+    if side == "item":
+        with pytest.raises(ValueError, match="trained with 2 features of a row and the fold-in is given 0"):
+            fold_in.sgd_retrain(KEY, model, some)
 
 
 @pytest.mark.parametrize("update", [fold_in.fold_in_users, lambda *a: fold_in.sgd_retrain(KEY, *a)])

@@ -144,8 +144,12 @@ def test_metrics(predicted, rating, setting):
     tried(metrics.log_likelihood_of_classes, predicted, rating, rating)
     tried(metrics.by_profile_size, predicted, held_out, held_out, edges=rating)
     tried(metrics.by_popularity, predicted, rating, held_out)
-    tried(ranking.ranking, predicted, held_out, threshold=setting, n=setting, users=rating)
-    tried(ranking.by_popularity, predicted, held_out, rating)
+    for named in ({}, {"threshold": setting, "n": setting, "users": rating}):
+        lists = tried(ranking.judgements, predicted, held_out, **named)
+        assert lists is None or ranking.ranking(lists).users <= 2
+    for breakdown in (ranking.by_profile_size, ranking.by_popularity):
+        tried(breakdown, ranking.judgements([[0], [1]], held_out), rating)
+        tried(breakdown, ranking.judgements([[0], [1]], held_out), held_out, edges=rating)
     tried(ranking.catalogue_coverage, predicted, setting)
     tried(ranking.novelty, predicted, held_out)
 

@@ -1,5 +1,7 @@
 """Other libraries' arrays, by the formulas that they predict with, and by the libraries where they are installed."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,8 +34,8 @@ def test_implicit_with_the_items_bias_last():
 
 
 def test_lenskit():
-    biases = {"user_biases": USER_BIAS, "item_biases": ITEM_BIAS}
-    check(interop.from_lenskit(USERS, ITEMS, global_bias=3.5, **biases), 3.5 + PLUS + USERS @ ITEMS.T)
+    bias = SimpleNamespace(global_bias=3.5, user_biases=USER_BIAS, item_biases=ITEM_BIAS)
+    check(interop.from_lenskit(USERS, ITEMS, bias), 3.5 + PLUS + USERS @ ITEMS.T)
     check(interop.from_lenskit(USERS, ITEMS), USERS @ ITEMS.T)
 
 
@@ -125,11 +127,7 @@ def test_a_fitted_model_of_lenskit(frame, kind):
     ratings = data.from_interactions_df(frame.rename(columns={"user": "user_id", "item": "item_id"}))
     scorer.train(ratings, pytest.importorskip("lenskit.training").TrainingOptions(rng=1))
     items = data.ItemList(item_ids=ratings.items.ids())
-    bias = getattr(scorer, "bias", None)
-    biases = (
-        {} if bias is None else {name: getattr(bias, name) for name in ("global_bias", "user_biases", "item_biases")}
-    )
-    model = interop.from_lenskit(scorer.user_embeddings, scorer.item_embeddings, **biases)
+    model = interop.from_lenskit(scorer.user_embeddings, scorer.item_embeddings, getattr(scorer, "bias", None))
     check(model, np.stack([scorer(user, items).scores() for user in ratings.users.ids()]))
 
 

@@ -49,7 +49,7 @@ def test_against_ir_measures(seed, n):
     top[3, 4:] = 30  # a short list, and one of nothing
     top[5] = 30
     for threshold in (-np.inf, 4.0):
-        found = ranking.ranking(top, held_out, threshold=threshold, n=n)
+        found = ranking.ranking(ranking.judgements(top, held_out, threshold=threshold, n=n))
         np.testing.assert_allclose(found[1:], oracle(top, held_out, threshold, n), atol=1e-6)
         assert found.users == len(np.unique(held_out.user[held_out.rating >= threshold]))
 
@@ -58,12 +58,11 @@ def test_some_users_and_blocks(monkeypatch):
     rng = np.random.default_rng(0)
     held_out, users = random_ratings(rng, 25, 30, 200), np.array([7, 24, 3, 11, 0])
     top = lists(rng, 5, 30, 8)
-    whole = ranking.per_user(top, held_out, users=users)
-    np.testing.assert_allclose(
-        ranking.ranking(top, held_out, users=users)[1:], oracle(top, held_out, 0, 8, users), atol=1e-6
-    )
+    lists_of_users = ranking.judgements(top, held_out, users=users)
+    whole = ranking.per_user(lists_of_users)
+    np.testing.assert_allclose(ranking.ranking(lists_of_users)[1:], oracle(top, held_out, 0, 8, users), atol=1e-6)
     monkeypatch.setattr(ranking, "USERS", 2)
-    jax.tree.map(np.testing.assert_array_equal, ranking.per_user(top, held_out, users=users), whole)
+    jax.tree.map(np.testing.assert_array_equal, ranking.per_user(lists_of_users), whole)
 
 
 def test_movielens_100k(shared):
@@ -73,7 +72,7 @@ def test_movielens_100k(shared):
     fit = als.fit(jax.random.key(0), train, kernel=Linear(), rank=8, epochs=5)
     top = recommend.top_n(fit.model, np.arange(ratings.n_users), n=20, seen=train).item
     for n, threshold in ((10, 4.0), (20, 0.0)):
-        found = ranking.ranking(top, test, threshold=threshold, n=n)
+        found = ranking.ranking(ranking.judgements(top, test, threshold=threshold, n=n))
         np.testing.assert_allclose(found[1:], oracle(top, test, threshold, n), atol=1e-6)
     assert found.hit_rate > 0.2
 
@@ -85,9 +84,9 @@ def test_a_perfect_list_and_nothing_held_out():
     for user in range(10):
         theirs = held_out.item[held_out.user == user]
         best[user, : len(theirs)] = theirs
-    found = ranking.ranking(best, held_out)
+    found = ranking.ranking(ranking.judgements(best, held_out))
     assert (found.recall, found.ndcg, found.map, found.mrr, found.hit_rate) == pytest.approx((1, 1, 1, 1, 1))
-    nothing = ranking.ranking(best, held_out, threshold=99.0)
+    nothing = ranking.ranking(ranking.judgements(best, held_out, threshold=99.0))
     assert nothing.users == 0
     assert np.isnan(nothing[1:]).all()
 
@@ -97,7 +96,7 @@ def test_padding_and_repeated_ratings_are_inert():
     held_out, top = random_ratings(rng, 10, 30, 80), lists(rng, 10, 30, 5)
     twice = held_out.take(np.concatenate([np.arange(80), [3, 3, 9]]))
     padded = jax.tree.map(lambda x: np.concatenate([x, np.zeros(40, x.dtype)]), twice)
-    assert ranking.ranking(top, padded) == ranking.ranking(top, held_out)
+    assert ranking.ranking(ranking.judgements(top, padded)) == ranking.ranking(ranking.judgements(top, held_out))
 
 
 def test_coverage_and_novelty():
@@ -119,14 +118,14 @@ def test_by_profile_size_against_loops():
     rng = np.random.default_rng(4)
     train, held_out = random_ratings(rng, 25, 30, 150), random_ratings(rng, 25, 30, 60)
     top, edges = lists(rng, 25, 30, 8), (0, 3, 6, 8)
-    frame = ranking.by_profile_size(top, held_out, train, threshold=3.0, n=6, edges=edges)
+    frame = ranking.by_profile_size(ranking.judgements(top, held_out, threshold=3.0, n=6), train, edges=edges)
     assert list(frame.columns) == ["from", "to", "n", *ranking.Ranking._fields[1:]]
     sizes = np.array([rated(train, "user", user) for user in range(25)])
     for line in frame.to_dict("records"):
         theirs = np.flatnonzero((sizes >= line["from"]) & (sizes < line["to"]))
-        expected = ranking.ranking(top[theirs], held_out, threshold=3.0, n=6, users=theirs)
+        expected = ranking.ranking(ranking.judgements(top[theirs], held_out, threshold=3.0, n=6, users=theirs))
         assert list(line.values())[2:] == pytest.approx(list(expected), abs=1e-6)
-    whole = ranking.ranking(top, held_out, threshold=3.0, n=6)
+    whole = ranking.ranking(ranking.judgements(top, held_out, threshold=3.0, n=6))
     assert frame["n"].sum() == whole.users
     assert np.average(frame["ndcg"], weights=frame["n"]) == pytest.approx(whole.ndcg)
 
@@ -144,7 +143,8 @@ def test_by_popularity_against_loops(users):
             found.append((rated(train, "item", item), place < np.inf, 1 / np.log2(place + 1), 1 / place))
     found = np.array(found)
     twice = held_out.take(np.concatenate([np.arange(200), [3, 3, 9]]))
-    frame = ranking.by_popularity(top, twice, train, threshold=3.0, n=6, users=users, edges=(0, 3, 6))
+    judged = ranking.judgements(top, twice, threshold=3.0, n=6, users=users)
+    frame = ranking.by_popularity(judged, train, edges=(0, 3, 6))
     assert list(frame.columns) == ["from", "to", "n", "recall", "gain", "reciprocal_rank"]
     assert frame["n"].sum() == len(found)
     for line in frame.to_dict("records"):
@@ -156,8 +156,8 @@ def test_breakdowns_of_nothing():
     some = random_ratings(np.random.default_rng(6), 4, 30, 20)
     top = lists(np.random.default_rng(6), 4, 30, 3)
     for breakdown in (ranking.by_profile_size, ranking.by_popularity):
-        assert not len(breakdown(top, some, some, threshold=99.0))
-        assert not len(breakdown(top[:0], some, some))
+        assert not len(breakdown(ranking.judgements(top, some, threshold=99.0), some))
+        assert not len(breakdown(ranking.judgements(top[:0], some), some))
 
 
 HELD_OUT = Ratings(np.array([0]), np.array([1]), np.ones(1, np.float32), np.ones(1, np.float32), 2, 3)
@@ -184,15 +184,13 @@ HELD_OUT = Ratings(np.array([0]), np.array([1]), np.ones(1, np.float32), np.ones
 )
 def test_what_is_refused(top, settings, message):
     with pytest.raises(ValueError, match=message):
-        ranking.ranking(top, HELD_OUT, **settings)
-    with pytest.raises(ValueError, match=message):
-        ranking.by_popularity(top, HELD_OUT, HELD_OUT, **settings)
+        ranking.judgements(top, HELD_OUT, **settings)
 
 
 def test_ratings_that_are_refused():
     nan, nobody = HELD_OUT.replace(rating=np.float32([np.nan])), HELD_OUT.take(np.zeros(0, int)).replace(n_users=0)
     with pytest.raises(ValueError, match="rating nan: every rating must be a finite number"):
-        ranking.ranking([[1, 2]], nan)
+        ranking.judgements([[1, 2]], nan)
     with pytest.raises(ValueError, match="rating nan: every rating must be a finite number"):
         ranking.novelty([[1, 2]], nan)
     with pytest.raises(ValueError, match="ratings of 0 users"):

@@ -41,9 +41,9 @@ def test_cross_validation_has_our_own_rmse(frame, data, method):
     """On the same folds, with the rows of the same ids."""
     ids = jaxmf.ratings.from_frame(frame)
     folds = KFold(2, random_state=0)
-    found = cross_validate(
-        KMF(**SETTINGS, method=method, users=ids.users, items=ids.items), data, ["rmse"], folds, verbose=False
-    )
+    algorithm = KMF(**SETTINGS, method=method)
+    algorithm.users, algorithm.items = ids.users, ids.items
+    found = cross_validate(algorithm, data, ["rmse"], folds, verbose=False)
     for theirs, (train, test) in zip(found["test_rmse"], folds.split(data), strict=True):
         columns = ["user", "item", "rating"]
         known = {"users": ids.users, "items": ids.items}

@@ -131,8 +131,8 @@ def test_notebook_reproduces_the_torch_model(shared):
 
 def test_the_penalty_on_full_norms_kills_the_factors(ratings):
     """What α·n, here 500 as in the notebook 1,600, does on data that the package makes itself."""
-    killed = notebook.fit(KEY, ratings, epochs=100, batch_size=100, alpha=1.0)
-    spared = notebook.fit(KEY, ratings, epochs=100, batch_size=100, alpha=0.0)
+    killed = notebook.fit(KEY, ratings, epochs=100, recipe=notebook.Recipe(alpha=1.0, batch_size=100))
+    spared = notebook.fit(KEY, ratings, epochs=100, recipe=notebook.Recipe(alpha=0.0, batch_size=100))
     assert killed.history["norm_users"][-1] < 0.1 < 1 < spared.history["norm_users"][-1]
 
 

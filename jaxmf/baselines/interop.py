@@ -4,7 +4,7 @@ Their rows can then be folded into, ranked and kept here. A fold-in solves for t
 that suits what the library was trained with.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -72,28 +72,30 @@ def from_implicit(user_factors: ArrayLike, item_factors: ArrayLike, *, item_bias
     return from_factors(user[:, :-1], item[:, :-1], item_bias=item[:, -1])
 
 
-def from_lenskit(
-    user_embeddings: ArrayLike,
-    item_embeddings: ArrayLike,
-    *,
-    global_bias: ScalarLike = 0.0,
-    user_biases: ArrayLike | None = None,
-    item_biases: ArrayLike | None = None,
-) -> Model:
+@runtime_checkable
+class Bias(Protocol):
+    """What LensKit calls the `bias` of a `BiasedMFScorer`."""
+
+    global_bias: ScalarLike
+    user_biases: ArrayLike | None
+    item_biases: ArrayLike | None
+
+
+def from_lenskit(user_embeddings: ArrayLike, item_embeddings: ArrayLike, bias: Bias | None = None) -> Model:
     """A model of LensKit: global bias + bᵢ + bᵤ + wᵤ·hᵢ.
 
     Args:
         user_embeddings: The fitted scorer's `user_embeddings`. Given a user's ratings in a query, LensKit solves for
             the row anew unless the scorer's `user_embeddings` setting is "prefer".
         item_embeddings: Its `item_embeddings`.
-        global_bias: `bias.global_bias` of a `BiasedMFScorer`.
-        user_biases: Its `bias.user_biases`.
-        item_biases: Its `bias.item_biases`.
+        bias: Its `bias`, where it is a `BiasedMFScorer`.
 
     Raises:
         ValueError: As `from_factors`.
     """
-    biases = {"user_bias": user_biases, "item_bias": item_biases, "offset": global_bias}
+    if bias is None:
+        return from_factors(user_embeddings, item_embeddings)
+    biases = {"user_bias": bias.user_biases, "item_bias": bias.item_biases, "offset": bias.global_bias}
     return from_factors(user_embeddings, item_embeddings, **biases)
 
 

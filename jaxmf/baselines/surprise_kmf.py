@@ -25,7 +25,14 @@ class KMF(AlgoBase):
     """Kernel matrix factorisation for `cross_validate`, `GridSearchCV`, `train_test_split` and `dump`.
 
     A pair with one unknown side is predicted from the other's bias; with two it is impossible, and Surprise predicts
-    the mean. After `fit` the attribute `recommender` is the `jaxmf.Recommender`, with its fold-in.
+    the mean.
+
+    Attributes:
+        recommender: After `fit`, the `jaxmf.Recommender`, with its fold-in.
+        users: Raw ids in row order, others among them; else the trainset's, in its order. A start is drawn row by row,
+            so that with the same ids as elsewhere the fit is the same as elsewhere.
+        items: The same of items.
+        verbose: Whether a fit shows a progress bar.
 
     Example:
         >>> from surprise import Dataset, Reader
@@ -37,7 +44,12 @@ class KMF(AlgoBase):
         ({'was_impossible': False}, True)
     """
 
-    def __init__(  # noqa: PLR0913 Surprise wants an algorithm's settings one by one
+    recommender: Recommender
+    users: Vocabulary | None = None
+    items: Vocabulary | None = None
+    verbose: bool = False
+
+    def __init__(
         self,
         n_factors: int = 32,
         n_epochs: int | None = None,
@@ -47,9 +59,6 @@ class KMF(AlgoBase):
         prior: Prior | Priors | None = None,
         implicit: bool = False,
         random_state: int | np.integer | np.random.RandomState | None = 0,
-        users: Vocabulary | None = None,
-        items: Vocabulary | None = None,
-        verbose: bool = False,
     ) -> None:
         """Settings under Surprise's names.
 
@@ -62,15 +71,10 @@ class KMF(AlgoBase):
             implicit: Implicit feedback as features.
             random_state: Seed of all that is random; a generator, or `None` for NumPy's global one, draws it anew for
                 each fit.
-            users: Raw ids in row order, others among them; else the trainset's, in its order. A start is drawn row by
-                row, so that with the same ids as elsewhere the fit is the same as elsewhere.
-            items: The same of items.
-            verbose: Show a progress bar.
         """
         super().__init__()
         self.n_factors, self.n_epochs, self.method, self.kernel = n_factors, n_epochs, method, kernel
         self.prior, self.implicit, self.random_state = prior, implicit, random_state
-        self.users, self.items, self.verbose = users, items, verbose
 
     def fit(self, trainset: Trainset) -> "KMF":
         """Fit the trainset's ratings."""

@@ -5,7 +5,6 @@ pages' equations, so a page is all that the solver batches over: one shape serve
 with a million, and one compiled program a whole side.
 """
 
-import bisect
 from typing import NamedTuple, no_type_check
 
 import jax
@@ -16,6 +15,7 @@ from jax import lax
 from jaxtyping import Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
+from jaxmf.data.packing import block_sizes, pack_rows, page_width
 from jaxmf.data.ratings import AnyArray, Ratings
 
 WIDTHS = (32, 8)
@@ -90,10 +90,10 @@ def blocks(
     order = np.argsort(user, kind="stable")
     order = order[np.searchsorted(user[order], 0) :]
     count = np.bincount(user[order], minlength=len(rows))
-    width = width or _width(count)
+    width = width or page_width(count, WIDTHS, WASTE)
     needed = np.maximum(1, -(-count // width))
     stacks = []
-    for size in _sizes(needed):
+    for size in block_sizes(needed, PAGES):
         chosen = np.flatnonzero(needed <= PAGES if size <= PAGES else (needed <= size) & (needed > size // 2))
         stacks.append(
             _stack(_Sorted(ratings, rows, order, count, needed, width), chosen, size, most=pages, ladder=ladder)
@@ -110,7 +110,7 @@ def joint_blocks(ratings: Ratings, *, pages: int = PAGES) -> tuple[Block, ...]:
     n_users, n_rows = ratings.n_users, ratings.n_users + ratings.n_items
     by_user = ratings.replace(item=np.asarray(ratings.item) + n_users, n_users=n_rows, n_items=n_rows)
     counts = np.bincount(ratings.user, minlength=n_users), np.bincount(ratings.item, minlength=ratings.n_items)
-    width = _width(np.concatenate(counts))
+    width = page_width(np.concatenate(counts), WIDTHS, WASTE)
     users = blocks(by_user, np.arange(n_users), width=width, pages=pages)
     items = blocks(by_user.transpose(), np.arange(n_users, n_rows), width=width, pages=pages)
     ordinary = [stack for stack in (*users, *items) if stack.owner.shape[1] <= PAGES]
@@ -234,46 +234,6 @@ def _joined(stacks: list[Block]) -> Block:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *alike)
 
 
-def _width(count: np.ndarray) -> int:
-    """The widest page that keeps the waste low; else the narrowest."""
-    waste = {width: 1 - count.sum() / max(1, np.maximum(1, -(-count // width)).sum() * width) for width in WIDTHS}
-    return next((width for width in WIDTHS if waste[width] <= WASTE), WIDTHS[-1])
-
-
-def _sizes(pages: np.ndarray) -> list[int]:
-    """Upper bounds of pages a block: one for the ordinary rows, then the doublings that longer rows need."""
-    sizes = [PAGES] if (pages <= PAGES).any() else []
-    size = 2 * PAGES
-    while size // 2 < pages.max(initial=0):
-        if ((pages <= size) & (pages > size // 2)).any():
-            sizes.append(size)
-        size *= 2
-    return sizes
-
-
-def _pack(last: np.ndarray, most: int) -> np.ndarray:
-    """Block of each row: consecutive rows, at most `most` pages a block, as few blocks as that takes, evenly filled.
-
-    Args:
-        last: Running total of the rows' pages.
-        most: Pages a block; as many as the longest row has where that is more.
-    """
-
-    def fill(capacity: int) -> np.ndarray:
-        cuts = [0]
-        while cuts[-1] < len(last):
-            before = last[cuts[-1] - 1] if cuts[-1] else 0
-            cuts.append(int(np.searchsorted(last, before + capacity, "right")))
-        return np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
-
-    longest = int(np.diff(last, prepend=0).max())
-    most = max(most, longest)
-    fewest = fill(most)[-1]
-    even = max(longest, -(-int(last[-1]) // int(fewest + 1)))
-    capacities = range(even, most + 1)
-    return fill(capacities[bisect.bisect_left(capacities, -fewest, key=lambda capacity: -fill(capacity)[-1])])
-
-
 class _Sorted(NamedTuple):
     """Ratings and their `order` by row: how many ratings and `pages` of one `width` each of the `rows` has."""
 
@@ -289,7 +249,7 @@ def _stack(of: _Sorted, chosen: np.ndarray, size: int, *, most: int, ladder: boo
     """The `chosen` rows in blocks of one shape: rows of at most `PAGES` pages packed, longer ones one to a block."""
     ratings, rows, order, count, pages, width = of
     last = np.cumsum(pages[chosen])
-    block = _pack(last, most) if size <= PAGES else np.arange(len(chosen))
+    block = pack_rows(last, most) if size <= PAGES else np.arange(len(chosen))
     g = int(block[-1]) + 1
     first_row = np.searchsorted(block, np.arange(g))
     n_rows = np.bincount(block)

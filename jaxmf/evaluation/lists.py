@@ -12,7 +12,14 @@ from jaxmf.data.settings import check_number
 
 
 class Judgements(NamedTuple):
-    """Lists cut at n, the user of each, and user u's relevant items `relevant[start[u]:start[u + 1]]`, ascending."""
+    """Lists beside what is relevant to their users: what every measure of `jaxmf.ranking` is of.
+
+    Attributes:
+        top: The lists, cut at n.
+        users: The user of each.
+        relevant: Items that are relevant, user by user, each user's ascending.
+        start: Where each user's begin, and where the last one's end.
+    """
 
     top: Int[np.ndarray, "lists n"]
     users: Int[np.ndarray, " lists"]
@@ -21,12 +28,32 @@ class Judgements(NamedTuple):
 
 
 def judgements(
-    top: ArrayLike, held_out: Ratings, threshold: ScalarLike, n: ScalarLike | None, users: ArrayLike | None
+    top: ArrayLike,
+    held_out: Ratings,
+    *,
+    threshold: ScalarLike = -np.inf,
+    n: ScalarLike | None = None,
+    users: ArrayLike | None = None,
 ) -> Judgements:
-    """The lists checked, with what is relevant to their users; arguments as in `jaxmf.ranking.per_user`.
+    """The lists checked, with what is relevant to their users.
+
+    Args:
+        top: Item rows, best first, a list a user (users × n), such as `jaxmf.recommend.top_n(…).item`. A list may be
+            shorter: what is past the item table's end is padding.
+        held_out: Ratings that the lists have not seen; those of weight 0 are padding.
+        threshold: Ratings from here on count as relevant; else all.
+        n: Where to cut the lists; else their length.
+        users: User row of each list; else the lists are those of users 0, 1, 2 and so on.
 
     Raises:
-        ValueError: As there.
+        ValueError: If the lists are not rows of items, one has an item twice, there is not a known user a list, `n` is
+            out of range, or a rating or the threshold is no number.
+
+    Example:
+        >>> one = np.ones(2, np.float32)
+        >>> held_out = Ratings(np.array([0, 0]), np.array([4, 2]), 5 * one, one, n_users=2, n_items=6)
+        >>> judgements([[4, 1], [0, 1]], held_out).relevant
+        array([2, 4], dtype=int32)
     """
     check(held_out)
     if np.isnan(check_number("threshold", threshold, rule="a number", meaning="the rating from which on one counts")):

@@ -1,4 +1,7 @@
-"""How good lists of recommendations are: binary relevance, cut at n, on the device and in blocks of users."""
+"""How good lists of recommendations are: binary relevance, cut at n, on the device and in blocks of users.
+
+`judgements` puts lists beside what is relevant; the measures are of these: `ranking(judgements(top.item, held_out))`.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +18,20 @@ from numpy.typing import ArrayLike
 from jaxmf.data.ratings import Ratings, check_type
 from jaxmf.data.settings import check_whole
 from jaxmf.evaluation.bins import EDGES, means_by_bin, profile_sizes
-from jaxmf.evaluation.lists import judgements, places, times_listed
+from jaxmf.evaluation.lists import Judgements, judgements, places, times_listed
+
+__all__ = [
+    "Judgements",
+    "PerUser",
+    "Ranking",
+    "by_popularity",
+    "by_profile_size",
+    "catalogue_coverage",
+    "judgements",
+    "novelty",
+    "per_user",
+    "ranking",
+]
 
 USERS = 65_536
 """Most users a block."""
@@ -67,58 +83,32 @@ class Ranking(NamedTuple):
     hit_rate: float
 
 
-def ranking(
-    top: ArrayLike,
-    held_out: Ratings,
-    *,
-    threshold: ScalarLike = -np.inf,
-    n: ScalarLike | None = None,
-    users: ArrayLike | None = None,
-) -> Ranking:
-    """Recall, precision, NDCG, MAP, MRR and hit rate of lists at n: means of `per_user`, whose arguments they are.
+def ranking(lists: Judgements) -> Ranking:
+    """Recall, precision, NDCG, MAP, MRR and hit rate of lists at n: means of `per_user`.
 
     NaN where nobody has anything relevant held out.
 
     Example:
         >>> one = np.ones(2, np.float32)
         >>> held_out = Ratings(np.array([0, 0]), np.array([4, 2]), 5 * one, one, n_users=2, n_items=6)
-        >>> found = ranking(np.array([[4, 1], [0, 1]]), held_out)
+        >>> found = ranking(judgements([[4, 1], [0, 1]], held_out))
         >>> found.users, found.recall, found.mrr
         (1, 0.5, 1.0)
     """
-    found = per_user(top, held_out, threshold=threshold, n=n, users=users)
+    found = per_user(lists)
     if not len(found.user):
         return Ranking(0, *[np.nan] * 6)
     return Ranking(len(found.user), *(float(np.mean(values, dtype=np.float64)) for values in found[1:]))
 
 
-def per_user(
-    top: ArrayLike,
-    held_out: Ratings,
-    *,
-    threshold: ScalarLike = -np.inf,
-    n: ScalarLike | None = None,
-    users: ArrayLike | None = None,
-) -> PerUser:
+def per_user(lists: Judgements) -> PerUser:
     """What `ranking` takes the means of, user by user.
 
     Users with nothing relevant held out have no defined recall and are left out.
 
-    Args:
-        top: Item rows, best first, a list a user (users × n), such as `jaxmf.recommend.top_n(…).item`. A list may be
-            shorter: what is past the item table's end is padding.
-        held_out: Ratings that the lists have not seen; those of weight 0 are padding.
-        threshold: Ratings from here on count as relevant; else all.
-        n: Where to cut the lists; else their length.
-        users: User row of each list; else the lists are those of users 0, 1, 2 and so on.
-
-    Raises:
-        ValueError: If the lists are not rows of items, one has an item twice, there is not a known user a list, `n` is
-            out of range, or a rating or the threshold is no number.
-
     Cost: a binary search of a user's relevant items for each place of the list; memory linear in lists and ratings.
     """
-    top, users, relevant, start = judgements(top, held_out, threshold, n, users)
+    top, users, relevant, start = lists
     judged = np.flatnonzero(start[users + 1] > start[users])
     steps = int(np.diff(start).max(initial=0)).bit_length()
     found = [
@@ -130,44 +120,27 @@ def per_user(
     return PerUser(users[judged], *(columns or [np.zeros(0, np.float32)] * 6))
 
 
-def by_profile_size(
-    top: ArrayLike,
-    held_out: Ratings,
-    train: Ratings,
-    *,
-    threshold: ScalarLike = -np.inf,
-    n: ScalarLike | None = None,
-    users: ArrayLike | None = None,
-    edges: Sequence[int] = EDGES,
-) -> pd.DataFrame:
+def by_profile_size(lists: Judgements, train: Ratings, *, edges: Sequence[int] = EDGES) -> pd.DataFrame:
     """`ranking` by how many ratings the user has in training: a row a bin with `from`, `to`, `n` users and the means.
 
-    Arguments as in `per_user`, and as in `jaxmf.metrics.by_profile_size`.
+    Arguments as in `jaxmf.metrics.by_profile_size`.
 
     Example:
         >>> one = np.ones(2, np.float32)
         >>> train = Ratings(np.array([0, 0]), np.array([0, 1]), one, one, n_users=2, n_items=4)
         >>> held_out = Ratings(np.array([0, 1]), np.array([2, 3]), one, one, n_users=2, n_items=4)
-        >>> by_profile_size([[2, 3], [1, 3]], held_out, train, edges=(0, 1))[["from", "n", "recall", "mrr"]]
+        >>> lists = judgements([[2, 3], [1, 3]], held_out)
+        >>> by_profile_size(lists, train, edges=(0, 1))[["from", "n", "recall", "mrr"]]
            from  n  recall  mrr
         0     0  1     1.0  0.5
         1     1  1     1.0  1.0
     """
-    found = per_user(top, held_out, threshold=threshold, n=n, users=users)
+    found = per_user(lists)
     means = dict(zip(Ranking._fields[1:], found[1:], strict=True))
     return means_by_bin(means, profile_sizes(train, found.user), edges)
 
 
-def by_popularity(
-    top: ArrayLike,
-    held_out: Ratings,
-    train: Ratings,
-    *,
-    threshold: ScalarLike = -np.inf,
-    n: ScalarLike | None = None,
-    users: ArrayLike | None = None,
-    edges: Sequence[int] = EDGES,
-) -> pd.DataFrame:
+def by_popularity(lists: Judgements, train: Ratings, *, edges: Sequence[int] = EDGES) -> pd.DataFrame:
     """How well relevant items are found, by how many ratings the item has in training.
 
     A row a bin with `from`, `to`, `n` pairs of a list and an item relevant to its user, and their means: `recall`, the
@@ -176,15 +149,14 @@ def by_popularity(
 
     Example:
         >>> one = np.ones(2, np.float32)
-        >>> train = Ratings(np.array([0, 1]), np.array([2, 2]), one, one, n_users=2, n_items=4)
         >>> held_out = Ratings(np.array([0, 1]), np.array([2, 3]), one, one, n_users=2, n_items=4)
-        >>> by_popularity([[0, 2], [0, 1]], held_out, train, edges=(0, 1))[["from", "n", "recall", "reciprocal_rank"]]
-           from  n  recall  reciprocal_rank
-        0     0  1     0.0              0.0
-        1     1  1     1.0              0.5
+        >>> train = held_out.take(np.array([0, 0]))  # two ratings of item 2, none of item 3
+        >>> found = by_popularity(judgements([[0, 2], [0, 1]], held_out), train, edges=(0, 1))
+        >>> found["recall"].tolist(), found["reciprocal_rank"].tolist()
+        ([0.0, 1.0], [0.0, 0.5])
     """
     check_type(train, "train")
-    top, users, relevant, start = judgements(top, held_out, threshold, n, users)
+    top, users, relevant, start = lists
     count = start[users + 1] - start[users]
     of_list = np.repeat(np.arange(len(users)), count)
     item = relevant[np.arange(len(of_list)) + np.repeat(start[users] - (np.cumsum(count) - count), count)]

@@ -237,7 +237,9 @@ def class_probabilities(
 def pick(key: Key[Array, ""], posterior: Posterior) -> Model:
     """One draw as a point model, picked at random: what Thompson sampling acts on.
 
-    Its priors have the draw's precisions in units of the noise's, that of the factors their mean; not its means.
+    Fold in before the pick: a posterior's rows are drawn about each draw's own population, while the model's priors
+    have no means, and of the precisions, in units of the noise's, one for all factors. A row that is folded into the
+    model is drawn to 0, or to what its features say alone.
     """
     at = jax.random.randint(key, (), 0, len(posterior))
     draw = jax.tree.map(lambda x: x[at], posterior.draws)

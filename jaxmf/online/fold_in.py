@@ -10,22 +10,21 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from jaxmf.data.features import Features, Sides
 from jaxmf.data.histories import CACHED_PAGES, blocks, packed_row
 from jaxmf.data.ratings import AnyArray, Ratings
-from jaxmf.model import links
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params, check_rows
 from jaxmf.model.posterior import Posterior
 from jaxmf.model.tables import Table
-from jaxmf.online.retrain import sgd_retrain, sgd_retrain_items
+from jaxmf.online.means import said_of_rows
+from jaxmf.online.retrain import sgd_retrain
 from jaxmf.online.update import check_fold_in, check_given, fits, on_device, solve_user, unstack, update
 
-__all__ = ["fold_in", "fold_in_items", "fold_in_user", "fold_in_users", "sgd_retrain", "sgd_retrain_items"]
+__all__ = ["fold_in", "fold_in_items", "fold_in_user", "fold_in_users", "sgd_retrain"]
 
 Fitted = TypeVar("Fitted", Model, Posterior)
 
@@ -72,7 +71,7 @@ def fold_in_users(
         Model(4 users, 5 items, rank 2, Linear())
     """
     check_fold_in(model, ratings)
-    said = _said(model, features, ratings.n_users)
+    said = said_of_rows(model, features, ratings.n_users)
     users = np.unique(ratings.user) if users is None else np.unique(users)
     grown = model.grown(ratings.n_users, 0)
     table, frozen = grown.params.user, grown.frozen()
@@ -170,40 +169,11 @@ def fold_in_user(
         check_rows(np.asarray(item), model.params.item, "item")
         if not (np.isfinite(weight).all() and np.min(weight, initial=0) >= 0):
             raise ValueError(f"weights {weight}: weights must be finite and 0 or more")
-    said = _said(model, features, 1)
+    said = said_of_rows(model, features, 1)
     user = solve_user(on_device(model.frozen()), packed, said)
     if model.implicit[1]:  # what being rated by another user says is of no use to this one
         model = model.take_users(np.zeros(0, np.int32)).grown(1, 0)
     return model.with_users(user)
-
-
-def _said(model: Model | Posterior, features: Features | None, size: int) -> Table | None:
-    """What features say of every user's row, of a posterior under every draw; `None` where ratings tell, or none say.
-
-    Raises:
-        ValueError: If the features are not the model's, or have not a row for each of the ratings' users.
-    """
-    link = model.link()
-    if features is None and (link is None or model.implicit[0]):
-        return None
-    known = 0 if link is None else len(link)
-    given = 0 if features is None else features.n_features
-    if features is None or link is None or known != given:
-        raise ValueError(
-            f"the model was trained with {known} features of a row and the fold-in is given {given}: "
-            "pass the same kind of features"
-        )
-    if features.n_rows < size:
-        raise ValueError(f"the features have {features.n_rows} rows, the ratings {size}: give a row each")
-    return _row_means(features, link)
-
-
-@jax.jit
-def _row_means(features: Features, link: Table) -> Table:
-    """What features say of each row, of a posterior under each draw."""
-    if link.bias.ndim == 1:
-        return links.row_means(features, link)
-    return lax.map(lambda of_draw: links.row_means(features, of_draw), link)
 
 
 def _written(model: Fitted, users: Int[AnyArray, " b"]) -> Fitted:

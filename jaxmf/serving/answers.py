@@ -1,58 +1,42 @@
 """A recommender's answers as frames: ids in, ids out."""
 
 from collections.abc import Hashable
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from jaxmf.data import changes
 from jaxmf.data.arrays import to_values
-from jaxmf.data.history import History
 from jaxmf.data.settings import check_whole
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.serving import neighbours, shapes
+from jaxmf.serving.bundle import Bundle
 from jaxmf.serving.explain import explain
-from jaxmf.serving.frames import Frame, Ids, Side, Sides, answer, asked, of_users, rows_of_ids
+from jaxmf.serving.frames import Frame, Ids, Side, answer, asked, of_users, rows_of_ids
 from jaxmf.serving.recommend import TopN
 
 
-class Known(NamedTuple):
-    """What a recommender answers from.
-
-    Attributes:
-        model: The model.
-        history: The ratings that its rows come from.
-        sides: The ids of its rows.
-        library: The library that an answer comes in where no frame is given.
-    """
-
-    model: Model | Posterior
-    history: History
-    sides: Sides
-    library: str
-
-
-def best(known: Known, users: Ids, n: int, *, exclude_seen: bool, candidates: Ids | None, exclude: Ids | None) -> Frame:
+def best(
+    known: Bundle, users: Ids, n: int, *, exclude_seen: bool, candidates: Ids | None, exclude: Ids | None
+) -> Frame:
     """What `Recommender.recommend` answers.
 
     Raises:
         ValueError: As it says.
     """
-    model, history, sides, library = known
-    ids, library = asked(users, sides.user, library, "users")
+    sides = known.sides
+    ids, library = asked(users, sides.user, known.library, "users")
     rows = rows_of_ids(sides.user, ids)
     if exclude_seen:
         check_history(sides.user, rows, "pass exclude_seen=False, or ")
     few = _choice(sides.item, candidates, exclude)
     check_whole("n", n, least=1, meaning="the length of each list")
-    seen = of_users(history.of_users(rows[rows >= 0]), rows) if exclude_seen else None
-    found = shapes.best(model, rows, n=n, seen=seen, **few)
+    seen = of_users(known.history.of_users(rows[rows >= 0]), rows) if exclude_seen else None
+    found = shapes.best(known.tables, rows, n=n, seen=seen, **few)
     return _frame(found, ids, sides.item, (sides.user.column, sides.item.column), library)
 
 
-def similar(known: Known, side: Side, given: Ids, n: int, *, candidates: Ids | None, exclude: Ids | None) -> Frame:
+def similar(known: Bundle, side: Side, given: Ids, n: int, *, candidates: Ids | None, exclude: Ids | None) -> Frame:
     """What `Recommender.similar_items` answers, or for the other side `similar_users`.
 
     Raises:
@@ -66,19 +50,19 @@ def similar(known: Known, side: Side, given: Ids, n: int, *, candidates: Ids | N
     return _frame(found, ids, side, (side.column, "neighbour"), library)
 
 
-def explained(known: Known, user: Hashable, item: Hashable) -> Frame:
+def explained(known: Bundle, user: Hashable, item: Hashable) -> Frame:
     """What `Recommender.explain` answers.
 
     Raises:
         ValueError: As it says.
     """
-    model, history, sides, library = known
+    model, sides = known.model, known.sides
     if not isinstance(model, Model):
         raise ValueError('a posterior has no one prediction to take apart: fit with method="als" or "sgd"')
     rows = rows_of_ids(sides.user, [user], remedy="fold it in first")
     check_history(sides.user, rows)
     (at,) = rows_of_ids(sides.item, [item], remedy="fold it in first")
-    theirs = history.of_users(rows)
+    theirs = known.history.of_users(rows)
     why = explain(model, theirs, int(at))
     order = np.argsort(-why.contribution, kind="stable")
     columns = {
@@ -86,7 +70,7 @@ def explained(known: Known, user: Hashable, item: Hashable) -> Frame:
         "rating": theirs.rating[order],
         "contribution": why.contribution[order],
     }
-    return answer(columns, library)
+    return answer(columns, known.library)
 
 
 def chosen(side: Side, ids: Ids, name: str) -> Int[np.ndarray, " n"]:
@@ -96,21 +80,6 @@ def chosen(side: Side, ids: Ids, name: str) -> Int[np.ndarray, " n"]:
         ValueError: If they are no list of ids, or one is unknown.
     """
     return rows_of_ids(side, asked(ids, side, "", name)[0], remedy="leave it out, or fold it in first")
-
-
-def without_pairs(history: History, sides: Sides, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> History:
-    """The history without these pairs.
-
-    Raises:
-        ValueError: With the ids of the first pair that has no rating.
-    """
-    known = history.of_users(user)
-    unrated = ~np.isin(changes.pairs(user, item), changes.pairs(known.user, known.item))
-    if unrated.any():
-        at = int(unrated.argmax())
-        who, what = (side.known.index[[row[at]]].tolist()[0] for side, row in zip(sides, (user, item), strict=True))
-        raise ValueError(f"user {who!r} has not rated item {what!r}: there is nothing to forget")
-    return history.without(user, item)
 
 
 def check_spread(model: Model | Posterior, frozen: tuple[int, int]) -> None:

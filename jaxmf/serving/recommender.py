@@ -2,51 +2,38 @@
 
 import os
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Literal
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxmf.data.arrays import Frame, to_frame
-from jaxmf.data.history import NONE, History
-from jaxmf.data.ids import Vocabulary
-from jaxmf.data.ratings import Columns, Duplicates, Ratings, from_columns
+from jaxmf.data.history import History
+from jaxmf.data.ratings import Columns, Duplicates, from_columns
 from jaxmf.data.settings import check_choice, check_whole
 from jaxmf.keeping import kept
 from jaxmf.keeping.checkpoint import Checkpoint, read, write
 from jaxmf.keeping.files import sensible
-from jaxmf.model.kernels import Kernel, check_ratings
-from jaxmf.model.model import Model
-from jaxmf.model.posterior import Posterior
+from jaxmf.model.kernels import Kernel
 from jaxmf.model.priors import Prior, Priors
-from jaxmf.serving import answers, models, shapes
+from jaxmf.serving import answers, models, shapes, updates
+from jaxmf.serving.bundle import Bundle
 from jaxmf.serving.fitting import Method, Settings, fit_model, kernel_of
-from jaxmf.serving.frames import Ids, Side, Sides, Unknown, UnknownItems, checked, known_items, pair_rows
+from jaxmf.serving.frames import Ids, Unknown, UnknownItems, checked, known_items, pair_rows
 from jaxmf.training.loop import Watch
 
 Solved = Literal["new", "touched"]
 KIND = "recommender"
 
 
-@dataclass(frozen=True, eq=False)
-class Recommender:
+class Recommender(Bundle):
     """Ids, a model and its ratings; nothing that a method returns shares what another changes.
 
     It costs its arrays. Frames are of any library that narwhals reads, and come back in the one given. A dict of
     columns or a list of records, as a JSON body has them, is taken for a frame everywhere.
 
-    Attributes:
-        tables: What answers: the model, where users were folded in with room for more of them, whose rows are zeros.
-        users: Ids of the users' rows.
-        items: Ids of the items' rows.
-        history: The ratings that the rows come from, on the host.
-        columns: Names of the frames' columns.
-        scale: Smallest and largest rating seen, which predictions are clipped to.
-        frozen: How many of the first users and items have no history here, so that their rows can't be solved again.
-        library: The frames' library, where no frame is given.
+    Its attributes are those of a `jaxmf.serving.bundle.Bundle`.
 
     Example:
         >>> import pandas as pd
@@ -57,31 +44,6 @@ class Recommender:
         >>> new.recommend([99], n=1)[["user", "item", "rank"]].values.tolist()
         [[99, 5, 1]]
     """
-
-    tables: Model | Posterior
-    users: Vocabulary
-    items: Vocabulary
-    history: History
-    columns: Columns
-    scale: tuple[float, float]
-    frozen: tuple[int, int] = (0, 0)
-    library: str = "pandas"
-
-    def __repr__(self) -> str:
-        of = f"{len(self.tables)} draws" if isinstance(self.tables, Posterior) else "point estimate"
-        counts = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.history):,} ratings"
-        return f"<Recommender: {counts}; {self.tables.kernel!r}, {of}, rank {self.tables.params.item.rank}>"
-
-    @cached_property
-    def model(self) -> Model | Posterior:
-        """The model with a row for each user, without room for more: a copy where there is room, made once."""
-        exact = self.tables.params.user.bias.shape[-1] == len(self.users)
-        return self.tables if exact else self.tables.take_users(np.arange(len(self.users)))
-
-    @property
-    def ratings(self) -> Ratings:
-        """The history in one piece."""
-        return self.history.ratings
 
     @classmethod
     def fit(  # noqa: PLR0913 the one door where a person names everything
@@ -152,7 +114,7 @@ class Recommender:
         Raises:
             ValueError: If a column is missing, or an id is unknown and that is an error.
         """
-        user, item = pair_rows(pairs, self._sides(), unknown=unknown)
+        user, item = pair_rows(pairs, self.sides, unknown=unknown)
         predicted = np.clip(models.predict(self.tables, user, item), *self.scale)
         return np.where((user < 0) | (item < 0), np.nan, predicted) if unknown == "nan" else predicted
 
@@ -165,7 +127,7 @@ class Recommender:
         Raises:
             ValueError: As `predict`, or if the history that it needs was dropped.
         """
-        user, item = pair_rows(pairs, self._sides(), unknown=unknown)
+        user, item = pair_rows(pairs, self.sides, unknown=unknown)
         answers.check_spread(self.tables, self.frozen)
         std = models.std(self.tables, self.ratings, user, item)
         return np.where((user < 0) | (item < 0), np.nan, std) if unknown == "nan" else std
@@ -192,20 +154,11 @@ class Recommender:
         """
         check_choice("items", items, Solved)
         unknown_items = unknown_items or ("error" if self.frozen[1] and not self.frozen[0] else "new")
-        given = known_items(to_frame(frame), self._sides().item, unknown_items)
+        given = known_items(to_frame(frame), self.sides.item, unknown_items)
         if not len(given):
             return self
         data = from_columns(given, self.columns, duplicates="last", users=self.users, items=self.items)
-        check_ratings(self.tables.kernel, data.ratings.rating)
-        users, rated = np.unique(data.ratings.user), np.unique(data.ratings.item)
-        rows = rated if items == "touched" else rated[rated >= len(self.items)]
-        for side, solved in zip(self._sides(), (users, rows), strict=True):
-            answers.check_history(side, solved)
-        history = self.history.merged(data.ratings)
-        low, high = self.scale
-        scale = (min(low, float(data.ratings.rating.min())), max(high, float(data.ratings.rating.max())))
-        grown = replace(self, users=data.users, items=data.items, history=history, scale=scale)
-        return grown._solved(users, rows)
+        return updates.folded(self, data, touched=items == "touched")
 
     def forget(self, users: Ids = None, *, pairs: Frame | None = None) -> "Recommender":
         """A recommender without these users, their rows and their ratings, or without the ratings of these pairs.
@@ -221,34 +174,10 @@ class Recommender:
             ValueError: If an id is unknown, a pair has no rating, a row's history was dropped, or nobody would be left.
         """
         if pairs is None:
-            return self._forget_users(np.unique(answers.chosen(self._sides().user, users, "users")))
+            return updates.without_users(self, np.unique(answers.chosen(self.sides.user, users, "users")))
         if users is not None:
             raise ValueError("users and pairs are both given: forget whole users, or the ratings of some pairs")
-        pair = pair_rows(pairs, self._sides(), unknown="error")
-        answers.check_history(self._sides().user, pair[0])
-        user, item = map(np.unique, pair)
-        left = replace(self, history=answers.without_pairs(self.history, self._sides(), *pair))
-        return left._solved(user, item[item >= self.frozen[1]])
-
-    def _forget_users(self, rows: Int[np.ndarray, " b"]) -> "Recommender":
-        kept = np.setdiff1d(np.arange(len(self.users)), rows)
-        if not len(kept):
-            raise ValueError(f"forgetting {len(rows)} users leaves nobody: keep at least one")
-        items = np.unique(self.history.of_users(rows).item)
-        left = replace(
-            self,
-            tables=self.tables.take_users(kept),
-            users=Vocabulary(self.users.index[kept]),
-            history=self.history.take_users(kept),
-            frozen=(int(np.searchsorted(kept, self.frozen[0])), self.frozen[1]),
-        )
-        return left._solved(NONE, items[items >= self.frozen[1]])
-
-    def _solved(self, users: Int[np.ndarray, " b"], items: Int[np.ndarray, " c"]) -> "Recommender":
-        """With these rows solved from the history, and with room for users to come."""
-        touched = self.history.touching(users=users, items=items)
-        touched = touched.replace(n_users=shapes.room(len(self.users)))
-        return replace(self, tables=models.solved(self.tables, touched, users, items))
+        return updates.without_pairs(self, *pair_rows(pairs, self.sides, unknown="error"))
 
     def warm(self, *, ratings: int = 1000, users: int = 1, n: int = 10) -> None:
         """Compile what requests need, so that none of them waits: `fold_in` of known items' ratings, and `recommend`.
@@ -270,13 +199,11 @@ class Recommender:
 
     def without_history(self) -> "Recommender":
         """The same without ratings: it answers and folds new users in; rows of its own can't be solved again."""
-        history = History(self.ratings.take(NONE))
-        return replace(self, history=history, frozen=(len(self.users), len(self.items)))
+        return updates.without_history(self)
 
     def without_users(self) -> "Recommender":
         """The serving form: items alone. `fold_in` of a request's ratings gives a recommender of just those users."""
-        tables, history = self.tables.take_users(NONE), History(self.ratings.take(NONE).replace(n_users=0))
-        return replace(self, tables=tables, users=Vocabulary(), history=history, frozen=(0, len(self.items)))
+        return updates.items_alone(self)
 
     def recommend(
         self, users: Ids, n: int = 10, *, exclude_seen: bool = True, candidates: Ids = None, exclude: Ids = None
@@ -296,7 +223,7 @@ class Recommender:
             ValueError: If `n` is below 1, an item is unknown, or what a user has rated was dropped with the history.
         """
         few = {"exclude_seen": exclude_seen, "candidates": candidates, "exclude": exclude}
-        return answers.best(self._known(self.tables), users, n, **few)
+        return answers.best(self, users, n, **few)
 
     def similar_items(self, items: Ids, n: int = 10, *, candidates: Ids = None, exclude: Ids = None) -> Frame:
         """Each item's `n` nearest others by `jaxmf.neighbours`: a frame of item, neighbour, rank (from 1) and score.
@@ -310,15 +237,11 @@ class Recommender:
         Raises:
             ValueError: If `n` is below 1, an id is unknown, or the model is a posterior.
         """
-        return answers.similar(
-            self._known(self.model), self._sides().item, items, n, candidates=candidates, exclude=exclude
-        )
+        return answers.similar(self, self.sides.item, items, n, candidates=candidates, exclude=exclude)
 
     def similar_users(self, users: Ids, n: int = 10, *, candidates: Ids = None, exclude: Ids = None) -> Frame:
         """Each user's `n` nearest others; else as `similar_items`."""
-        return answers.similar(
-            self._known(self.model), self._sides().user, users, n, candidates=candidates, exclude=exclude
-        )
+        return answers.similar(self, self.sides.user, users, n, candidates=candidates, exclude=exclude)
 
     def explain(self, user: Hashable, item: Hashable) -> Frame:
         """Each item that the user rated, the rating, and its contribution to the score of `item`, largest first.
@@ -330,7 +253,7 @@ class Recommender:
             ValueError: If an id is unknown, the model is a posterior, or the user's ratings were dropped with the
                 history.
         """
-        return answers.explained(self._known(self.model), user, item)
+        return answers.explained(self, user, item)
 
     def save(self, path: str | os.PathLike) -> None:
         """Save as a `jaxmf.checkpoint`, in place of the one that is at `path` if there is one.
@@ -355,9 +278,3 @@ class Recommender:
         with sensible(path):
             fields = kept.to_fields(arrays, documents)
             return cls(fields.pop("model"), history=History(fields.pop("ratings")), **fields)
-
-    def _known(self, model: Model | Posterior) -> answers.Known:
-        return answers.Known(model, self.history, self._sides(), self.library)
-
-    def _sides(self) -> Sides:
-        return Sides(*map(Side, Sides._fields, self.columns, (self.users, self.items), self.frozen))

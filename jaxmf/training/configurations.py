@@ -10,6 +10,7 @@ from jaxtyping import Int, ScalarLike
 from jaxmf.data.settings import check_whole
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
 from jaxmf.model.priors import check as check_prior
+from jaxmf.training.trainers import Trainer
 
 PRIOR = ("bias_reg", "factor_reg", "power", "link_reg")
 WHOLE = {"rank": 1, "seed": 0}
@@ -96,24 +97,24 @@ def numbers(configurations: pd.DataFrame) -> Int[np.ndarray, " rows"]:
     return settings.groupby(list(settings), sort=False).ngroup().to_numpy()
 
 
-def check(configurations: pd.DataFrame, prior: Prior | Priors, trainer: str, settings: Sequence[str]) -> list[Priors]:
+def check(configurations: pd.DataFrame, trainer: Trainer) -> list[Priors]:
     """Each row's priors, when all its settings are in range.
 
     Args:
         configurations: The rows.
-        prior: What the columns leave out.
-        trainer: The trainer's name.
-        settings: Those of the trainer.
+        trainer: What fits them.
 
     Raises:
         ValueError: If there is no row, a column is unknown, or a value is out of range.
     """
     if not len(configurations):
         raise ValueError("no configuration: give one row or more, from `grid` or `random`")
-    known = [*WHOLE, *settings, *(side + name for side in ("", "user_", "item_") for name in PRIOR)]
+    known = [*WHOLE, *trainer.settings, *(side + name for side in ("", "user_", "item_") for name in PRIOR)]
     unknown = [name for name in configurations if name not in known]
     if unknown:
-        raise ValueError(f"no setting {unknown[0]!r} of {trainer}: the columns may be {', '.join(known)}")
+        raise ValueError(
+            f"no setting {unknown[0]!r} of {type(trainer).__name__}: the columns may be {', '.join(known)}"
+        )
     for name, lowest in WHOLE.items():
         values = configurations[name].to_numpy() if name in configurations else np.array([lowest])
         bad = ~((values >= lowest) & (values < 2**31) & (values % 1 == 0))
@@ -129,4 +130,4 @@ def check(configurations: pd.DataFrame, prior: Prior | Priors, trainer: str, set
                 f"learning_rate must be positive and finite, got {values[bad][0]}: give values such as 0.01, or leave "
                 "the column out"
             )
-    return [priors(row, prior) for row in configurations.to_dict("records")]
+    return [priors(row, trainer.prior) for row in configurations.to_dict("records")]

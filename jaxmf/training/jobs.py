@@ -1,50 +1,28 @@
 """The compiled half of `jaxmf.tune`: jobs, and the program that fits them all."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, Protocol, no_type_check, runtime_checkable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from flax import struct
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxmf.data.ratings import AnyArray, Ratings
-from jaxmf.data.settings import check_whole
-from jaxmf.model import links, objective, params
+from jaxmf.model import objective, params
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
 from jaxmf.model.priors import Priors
 from jaxmf.model.tables import Table
-from jaxmf.training import als, sgd
-from jaxmf.training.als import Histories
+from jaxmf.training import sgd
 from jaxmf.training.folds import Data, stacked
+from jaxmf.training.trainers import Job, State, Trainer
 
 NARROWEST = 8
 """Fewest columns of a job's factors."""
-
-
-@no_type_check
-class Job(struct.PyTreeNode):
-    """One configuration on one fold; jobs are stacked along an axis in front.
-
-    Attributes:
-        seed: Seed of the fit's random key.
-        rank: Which of its width's ranks it has, a position.
-        fold: The fold.
-        priors: The priors.
-        learning_rate: For SGD.
-    """
-
-    seed: Int[AnyArray, ""]
-    rank: Int[AnyArray, ""]
-    fold: Int[AnyArray, ""]
-    priors: Priors
-    learning_rate: Float[AnyArray, ""]
 
 
 class Group(NamedTuple):
@@ -68,78 +46,7 @@ class Deal(NamedTuple):
     turns: Int[AnyArray, ""]
 
 
-State = als.State | sgd.State
 Rmse = tuple[Float[Array, "slots epochs"], ...]
-
-
-@runtime_checkable
-class Trainer(Protocol):
-    """What a sweep needs of a trainer, besides the settings that all its fits share."""
-
-    settings: ClassVar[tuple[str, ...]]
-    """Settings that a configuration may have besides rank, seed and prior."""
-
-    def starter(
-        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: Int[Array, ""]
-    ) -> tuple[State, Callable[[State, Kernel], State]]:
-        """The first state, and the epoch of a fit of so many."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class ALS:
-    """Sweeps of `als.fit` with these settings."""
-
-    steps: int = 1
-    cg_steps: int = 3
-    settings: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        check_whole("steps", self.steps, least=1, meaning="the Newton steps of a row and sweep")
-        check_whole("cg_steps", self.cg_steps, least=1, meaning="the conjugate-gradient steps of each")
-
-    def starter(
-        self,
-        draw: Callable[[Key[Array, ""]], Params],
-        job: Job,
-        data: Histories,
-        epochs: Int[Array, ""],  # noqa: ARG002 a schedule's
-    ) -> tuple[als.State, Callable[[als.State, Kernel], als.State]]:
-        """The first state, and the sweep."""
-        start = draw(jax.random.key(job.seed))
-
-        def epoch(state: als.State, kernel: Kernel) -> als.State:
-            return als.step(state, data, kernel=kernel, prior=job.priors, **dataclasses.asdict(self))[0]
-
-        return als.State(start, links.init(data.features, start.user.rank)), epoch
-
-
-@dataclasses.dataclass(frozen=True)
-class SGD:
-    """Passes of `sgd.fit` with its default optimizer, whose learning rate is a configuration's."""
-
-    batch_size: int = 1024
-    settings: ClassVar[tuple[str, ...]] = ("learning_rate",)
-
-    def __post_init__(self) -> None:
-        check_whole("batch_size", self.batch_size, least=1, meaning="the ratings of a step")
-
-    def starter(
-        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: Int[Array, ""]
-    ) -> tuple[sgd.State, Callable[[sgd.State, Kernel], sgd.State]]:
-        """The first state, and the pass."""
-        n = len(data.ratings)
-        batch_size = min(self.batch_size, n)
-        optimizer = sgd.default_optimizer(epochs, n, batch_size, learning_rate=job.learning_rate)
-
-        def epoch(state: sgd.State, kernel: Kernel) -> sgd.State:
-            more = -n % batch_size
-            ratings = jax.tree.map(lambda column: jnp.pad(column, (0, more)), data.ratings)
-            of_fold = (ratings, data.n, job.priors, data.features)
-            return sgd.epoch(state, of_fold, kernel=kernel, batch_size=batch_size, optimizer=optimizer)[0]
-
-        start = sgd.start(jax.random.key(job.seed), draw, data.n, optimizer=optimizer, features=data.features)
-        return start, epoch
 
 
 def make(configurations: pd.DataFrame, priors: Sequence[Priors], folds: int) -> tuple[Group, ...]:
@@ -169,19 +76,14 @@ def make(configurations: pd.DataFrame, priors: Sequence[Priors], folds: int) -> 
 
 
 def compiled(
-    data: Data,
-    groups: Sequence[Group],
-    *,
-    kernel: Kernel,
-    trainer: Trainer,
-    epochs: int,
-    chunk: int,
+    data: Data, groups: Sequence[Group], *, kernel: Kernel, trainer: Trainer
 ) -> Callable[[Bool[np.ndarray, " jobs"], int], Float[np.ndarray, "jobs epochs"]]:
     """One program of all jobs: called, it gives the validation RMSE of those wanted after each epoch, NaN elsewhere.
 
-    Which jobs are wanted and for how many epochs, `epochs` at most, are its arguments: every rung of successive halving
-    runs the same program. The wanted jobs of each group are dealt out to this process's devices in turn.
+    Which jobs are wanted and for how many epochs, the trainer's at most, are its arguments: every rung of successive
+    halving runs the same program. The wanted jobs of each group are dealt out to this process's devices in turn.
     """
+    epochs, chunk = trainer.epochs, trainer.side_by_side
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("jobs",), axis_types=(AxisType.Auto,), devices=devices)
     spread, whole = PartitionSpec("jobs"), PartitionSpec()
@@ -229,7 +131,7 @@ def fit(
     group: Group,
     *,
     kernel: Kernel,
-    trainer: Trainer,
+    trainer: Trainer[State],
     epochs: Int[Array, ""],
     room: int,
 ) -> Float[Array, " room"]:

@@ -24,53 +24,18 @@ from jaxmf.training.loop import Fit, Info, Watch
 from jaxmf.training.sgd import State, shuffled
 
 
-def fit(  # noqa: PLR0913 a trainer
-    key: Key[Array, ""],
-    ratings: Ratings,
-    *,
-    alpha: float = 0.02,
-    rank: int = 100,
-    epochs: int = 20,
-    batch_size: int = 1024,
-    learning_rate: float = 5e-3,
-    watch: Watch = Watch(),
-) -> Fit:
-    """Fit the notebook's model in the notebook's way: dense Adam, since its penalty touches every row every step.
+class Recipe(NamedTuple):
+    """The notebook's epoch, for `loop.run`.
 
-    Besides `loss`, the history holds the Frobenius norms of the factors: `norm_users`, `norm_items`.
-
-    Args:
-        key: Random key of the start and of the order.
-        ratings: Training ratings, from 0 to 5.
+    Attributes:
         alpha: The penalty on the full norms.
-        rank: Number of factors.
-        epochs: Passes over the ratings.
         batch_size: Ratings a step.
         learning_rate: Adam's.
-        watch: Validation, early stopping, progress.
-
-    Raises:
-        ValueError: As `jaxmf.sgd.fit`.
     """
-    kernel = Logistic(0.0, 5.0)
-    loop.check(ratings, kernel, rank, epochs, watch)
-    if not alpha >= 0:
-        raise ValueError(f"alpha must be 0 or more, got {alpha}: it is a penalty")
-    key, key_init = jax.random.split(key)
-    start = params.init(key_init, ratings.n_users, ratings.n_items, rank)
-    recipe = Recipe(alpha, batch_size, learning_rate)
-    state = State(start, recipe.optimizer().init(start), key, links.init(Sides(), rank))
-    of = loop.Run(ratings, kernel, epochs, "lower the learning rate or alpha", recipe._asdict(), loop.rmse)
-    state, log = loop.run(state, ratings, recipe, of, watch)
-    return Fit(Model(state.params, kernel), *log)
 
-
-class Recipe(NamedTuple):
-    """The notebook's epoch with these settings, for `loop.run`."""
-
-    alpha: float
-    batch_size: int
-    learning_rate: float
+    alpha: float = 0.02
+    batch_size: int = 1024
+    learning_rate: float = 5e-3
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam, dense."""
@@ -98,3 +63,39 @@ class Recipe(NamedTuple):
         error = batch.rating - predict(model, kernel, batch.user, batch.item)
         norms = jnp.sum(model.user.factors**2) + jnp.sum(model.item.factors**2)
         return jnp.sum(batch.weight * error**2) / jnp.sum(batch.weight) + self.alpha * norms
+
+
+def fit(
+    key: Key[Array, ""],
+    ratings: Ratings,
+    *,
+    recipe: Recipe = Recipe(),
+    rank: int = 100,
+    epochs: int = 20,
+    watch: Watch = Watch(),
+) -> Fit:
+    """Fit the notebook's model in the notebook's way: dense Adam, since its penalty touches every row every step.
+
+    Besides `loss`, the history holds the Frobenius norms of the factors: `norm_users`, `norm_items`.
+
+    Args:
+        key: Random key of the start and of the order.
+        ratings: Training ratings, from 0 to 5.
+        recipe: Its numbers.
+        rank: Number of factors.
+        epochs: Passes over the ratings.
+        watch: Validation, early stopping, progress.
+
+    Raises:
+        ValueError: As `jaxmf.sgd.fit`.
+    """
+    kernel = Logistic(0.0, 5.0)
+    loop.check(ratings, kernel, rank, epochs, watch)
+    if not recipe.alpha >= 0:
+        raise ValueError(f"alpha must be 0 or more, got {recipe.alpha}: it is a penalty")
+    key, key_init = jax.random.split(key)
+    start = params.init(key_init, ratings.n_users, ratings.n_items, rank)
+    state = State(start, recipe.optimizer().init(start), key, links.init(Sides(), rank))
+    of = loop.Run(ratings, kernel, epochs, "lower the learning rate or alpha", recipe._asdict(), loop.rmse)
+    state, log = loop.run(state, ratings, recipe, of, watch)
+    return Fit(Model(state.params, kernel), *log)

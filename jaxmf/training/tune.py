@@ -13,25 +13,23 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int, ScalarLike
+from jaxtyping import Bool, Float, Int
 
 from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.settings import check_whole
 from jaxmf.data.splits import Split
 from jaxmf.model.kernels import Kernel
-from jaxmf.model.priors import DEFAULT, Prior, Priors
 from jaxmf.training import jobs, loop
 from jaxmf.training.configurations import check as check_settings
 from jaxmf.training.configurations import grid, numbers, priors, random
 from jaxmf.training.folds import gather
-from jaxmf.training.jobs import ALS, SGD, Trainer
 from jaxmf.training.loop import Watch
+from jaxmf.training.trainers import ALS, SGD, Trainer
 
-__all__ = ["ALS", "SGD", "Halving", "Sweep", "best", "grid", "priors", "random", "summary", "sweep"]
+__all__ = ["ALS", "SGD", "Halving", "Sweep", "Trainer", "best", "grid", "priors", "random", "summary", "sweep"]
 
 MEASURED = ["configuration", "fold", "epoch", "rmse"]
 
@@ -67,18 +65,15 @@ class Sweep(NamedTuple):
     compile_seconds: float
 
 
-def sweep(  # noqa: PLR0913 many fits: a trainer and what it is swept over
+def sweep(
     ratings: Ratings,
     folds: Sequence[Split],
     configurations: pd.DataFrame,
     *,
     kernel: Kernel,
     trainer: Trainer = ALS(),
-    prior: Prior | Priors = DEFAULT,
     features: Callable[[Ratings], Sides] = lambda _: Sides(),
-    epochs: int = 15,
     halving: Halving | None = None,
-    chunk: int | None = None,
 ) -> Sweep:
     """Fit every configuration on every fold, and measure it on what the fold holds out after every epoch.
 
@@ -93,14 +88,10 @@ def sweep(  # noqa: PLR0913 many fits: a trainer and what it is swept over
             for SGD `learning_rate`.
         kernel: The kernel.
         trainer: `ALS(…)` or `SGD(…)`, with the settings that all fits share.
-        prior: What the columns leave out.
         features: Features of a fold's ratings, of which those held out have weight 0: `features.implicit_sides`, or for
             a table that no fold changes `lambda _: sides`.
-        epochs: Sweeps or passes of each fit.
         halving: Fit on with the best of each rung alone, by the same program. No fit's state is kept: a rung starts
             anew.
-        chunk: Fits side by side on a device, which holds the memory of that many at a time; else 1 on a CPU, whose
-            caches hold one and where `vmap` costs twice the time, and 16 elsewhere.
 
     Raises:
         ValueError: If a setting, a rating or a fold is out of range, or a column is unknown.
@@ -114,13 +105,13 @@ def sweep(  # noqa: PLR0913 many fits: a trainer and what it is swept over
         >>> len(found.frame), found.history.shape, sorted(best(found.frame))
         (8, (4, 2, 15), ['factor_reg', 'rank'])
     """
-    _check(trainer, epochs, halving, chunk)
+    _check(trainer, halving)
+    epochs = trainer.epochs
     loop.check(ratings, kernel, 1, epochs, Watch())
-    of_each = check_settings(configurations, prior, type(trainer).__name__, trainer.settings)
+    of_each = check_settings(configurations, trainer)
     data, todo = gather(ratings, folds, kernel, features), jobs.make(configurations, of_each, len(folds))
     start = time.perf_counter()
-    settings = {"kernel": kernel, "trainer": trainer, "epochs": epochs, "chunk": chunk or _chunk()}
-    program = jobs.compiled(data, todo, **settings)
+    program = jobs.compiled(data, todo, kernel=kernel, trainer=trainer)
     compile_seconds = time.perf_counter() - start
     history = np.full((len(configurations), len(folds), epochs), np.nan, np.float32)
     trained = np.zeros(len(configurations), int)
@@ -212,17 +203,10 @@ def _rungs(halving: Halving | None, epochs: int) -> list[int]:
     return rungs
 
 
-def _chunk() -> int:
-    return 1 if jax.default_backend() == "cpu" else 16
-
-
-def _check(trainer: object, epochs: ScalarLike, halving: Halving | None, chunk: ScalarLike | None) -> None:
+def _check(trainer: object, halving: Halving | None) -> None:
     """Refuse settings of a sweep that are out of range."""
-    if isinstance(trainer, type) or not isinstance(trainer, Trainer):
+    if not isinstance(trainer, Trainer):
         raise ValueError(f"trainer must be an instance such as ALS() or SGD(batch_size=256), got {trainer!r}: call it")
-    check_whole("epochs", epochs, least=1, meaning="how many sweeps or passes a fit takes")
     if halving is not None:
         check_whole("halving.first", halving.first, least=1, meaning="the epochs of the first rung")
         check_whole("halving.eta", halving.eta, least=2, meaning="of how many configurations one goes on")
-    if chunk is not None:
-        check_whole("chunk", chunk, least=1, meaning="how many fits run side by side on a device")

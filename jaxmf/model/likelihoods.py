@@ -140,8 +140,6 @@ class Ordinal(struct.PyTreeNode):
         predicted: Float[Array, "..."],
         rating: Float[Array, "..."],
         precision: Float[Array, "..."],
-        *,
-        sign: ScalarLike = 1.0,
     ) -> Float[Array, "..."]:
         """Draws of z given the ratings and r̂: normal numbers truncated to the levels (Albert & Chib 1993).
 
@@ -149,12 +147,21 @@ class Ordinal(struct.PyTreeNode):
             key: Random key.
             predicted: r̂.
             rating: The ratings.
-            precision: noise · w, above 0.
-            sign: 1, or −1 for the draw at the mirrored quantile.
+            precision: noise · w; where it is 0 there is no rating.
         """
-        u = jax.random.uniform(key, predicted.shape, minval=SMALLEST)
+        return self.latent_at(jax.random.uniform(key, predicted.shape), predicted, rating, precision)
+
+    def latent_at(
+        self,
+        u: Float[Array, "..."],
+        predicted: Float[Array, "..."],
+        rating: Float[Array, "..."],
+        precision: Float[Array, "..."],
+    ) -> Float[Array, "..."]:
+        """`draw_latent` at the quantiles `u`, from 0 to 1."""
+        precision = jnp.where(precision > 0, precision, 1)
         low, high = self.ends(predicted, self.level(rating), precision)
-        return predicted + truncated_normal(jnp.where(jnp.asarray(sign) > 0, u, 1 - u), low, high) / jnp.sqrt(precision)
+        return predicted + truncated_normal(jnp.clip(u, SMALLEST, 1 - SMALLEST), low, high) / jnp.sqrt(precision)
 
     def probabilities(self, predicted: Float[Array, "..."], noise: ScalarLike = 1.0) -> Float[Array, "... levels"]:
         """Probability of each level, for a rating of weight 1."""

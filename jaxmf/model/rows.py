@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key, ScalarLike
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxmf.data.histories import Block
 from jaxmf.model import cg
@@ -111,7 +111,6 @@ def sample_rows(
     problem: Problem,
     start: Table,
     *,
-    sign: ScalarLike = 1.0,
     steps: int = STEPS,
     cg_steps: int = CG_STEPS,
     tol: float = cg.TOL,
@@ -128,19 +127,34 @@ def sample_rows(
         key: Random key of the perturbation.
         problem: The rows' problems.
         start: Where the rows begin; the previous draw, in a Gibbs sampler.
-        sign: 1, or −1 for the draw on the other side of the mean: the same perturbation mirrored.
         steps: As in `improve_rows`, and so are the rest.
         cg_steps: Likewise.
         tol: Likewise.
     """
+    perturbation = noise(key, problem.block, start.rank)
+    return improve_rows(perturbed(problem, perturbation), start, steps=steps, cg_steps=cg_steps, tol=tol)
+
+
+class Noise(NamedTuple):
+    """A standard normal number for each rating and each prior mean of a problem."""
+
+    rating: Float[Array, "p w"]
+    row: Table
+
+
+def noise(key: Key[Array, ""], block: Block, rank: int, times: tuple[int, ...] = ()) -> Noise:
+    """The noise of a block's rows and ratings; so many times, in axes in front."""
     key_ratings, key_prior = jax.random.split(key)
+    row = jax.random.normal(key_prior, (*times, len(block.rows), 1 + rank))
+    return Noise(jax.random.normal(key_ratings, (*times, *block.rating.shape)), Table(row[..., 0], row[..., 1:]))
+
+
+def perturbed(problem: Problem, noise: Noise) -> Problem:
+    """The problem with ratings r + ε/√w and prior means m + η/√Λ, whose solution is a draw: see `sample_rows`."""
     block = problem.block
-    scale = sign * lax.rsqrt(jnp.where(block.weight > 0, block.weight, 1))
-    noisy = block.replace(rating=block.rating + scale * jax.random.normal(key_ratings, block.rating.shape))
-    away = Table.of_matrix(jax.random.normal(key_prior, (len(start), 1 + start.rank)))
-    away *= jax.tree.map(lambda p: sign * lax.rsqrt(p), problem.precision)
-    noisy_problem = problem.replace(block=noisy, mean=problem.mean + away)
-    return improve_rows(noisy_problem, start, steps=steps, cg_steps=cg_steps, tol=tol)
+    rating = block.rating + noise.rating * lax.rsqrt(jnp.where(block.weight > 0, block.weight, 1))
+    mean = problem.mean + noise.row * jax.tree.map(lax.rsqrt, problem.precision)
+    return problem.replace(block=block.replace(rating=rating), mean=mean)
 
 
 def row_losses(problem: Problem, x: Table) -> Float[Array, " b"]:

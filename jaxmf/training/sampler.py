@@ -151,8 +151,7 @@ def sample_latent(
     predicted = predict(draw.params, kernel, ratings.user, ratings.item)
     old = cast(Ordinal, draw.likelihood)
     likelihood, value, taken = sample_cutpoints(key_cuts, old, predicted, old.level(ratings.rating), ratings.weight)
-    precision = jnp.where(ratings.weight > 0, ratings.weight, 1)
-    latent = likelihood.draw_latent(key_latent, predicted, ratings.rating, precision)
+    latent = likelihood.draw_latent(key_latent, predicted, ratings.rating, ratings.weight)
     info = {"loss": -value / jnp.sum(ratings.weight), "noise": draw.noise, "taken": taken}
     return draw.replace(likelihood=likelihood), latent, info
 

@@ -15,6 +15,7 @@ from jaxmf.model.posterior import Posterior
 from jaxmf.serving import neighbours, shapes
 from jaxmf.serving.explain import explain
 from jaxmf.serving.frames import Frame, Ids, Side, Sides, answer, asked, of_users, rows_of_ids
+from jaxmf.serving.live import Live
 from jaxmf.serving.recommend import TopN
 
 
@@ -22,13 +23,13 @@ class Known(NamedTuple):
     """What a recommender answers from.
 
     Attributes:
-        model: The model.
+        live: The model; for what looks at all users, with a row for each.
         history: The ratings that its rows come from.
         sides: The ids of its rows.
         library: The library that an answer comes in where no frame is given.
     """
 
-    model: Model | Posterior
+    live: Live
     history: History
     sides: Sides
     library: str
@@ -40,15 +41,15 @@ def best(known: Known, users: Ids, n: int, *, exclude_seen: bool, candidates: Id
     Raises:
         ValueError: As it says.
     """
-    model, history, sides, library = known
+    live, history, sides, library = known
     ids, library = asked(users, sides.user, library, "users")
     rows = rows_of_ids(sides.user, ids)
     if exclude_seen:
         check_history(sides.user, rows, "pass exclude_seen=False, or ")
     few = _choice(sides.item, candidates, exclude)
-    check_whole("n", n, least=1, meaning="the length of each list")
+    n = min(check_whole("n", n, least=1, meaning="the length of each list"), max(1, len(sides.item.known)))
     seen = of_users(history.of_users(rows[rows >= 0]), rows) if exclude_seen else None
-    found = shapes.best(model, rows, n=n, seen=seen, **few)
+    found = shapes.best(live, rows, n=n, seen=seen, **few)
     return _frame(found, ids, sides.item, (sides.user.column, sides.item.column), library)
 
 
@@ -62,7 +63,8 @@ def similar(known: Known, side: Side, given: Ids, n: int, *, candidates: Ids | N
     rows = rows_of_ids(side, ids, remedy="fold it in first")
     few = _choice(side, candidates, exclude)
     nearest = neighbours.similar_users if side.name == "user" else neighbours.similar_items
-    found = nearest(known.model, rows, n=n, **few)
+    n = min(check_whole("n", n, least=1, meaning="the length of each list"), max(1, len(side.known)))
+    found = nearest(known.live.model, rows, n=n, **few)
     return _frame(found, ids, side, (side.column, "neighbour"), library)
 
 
@@ -72,7 +74,8 @@ def explained(known: Known, user: Hashable, item: Hashable) -> Frame:
     Raises:
         ValueError: As it says.
     """
-    model, history, sides, library = known
+    live, history, sides, library = known
+    model = live.model
     if not isinstance(model, Model):
         raise ValueError('a posterior has no one prediction to take apart: fit with method="als" or "sgd"')
     rows = rows_of_ids(sides.user, [user], remedy="fold it in first")

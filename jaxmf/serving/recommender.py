@@ -25,6 +25,7 @@ from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import answers, models, shapes
 from jaxmf.serving.fitting import Method, Settings, fit_model, kernel_of
 from jaxmf.serving.frames import Ids, Side, Sides, Unknown, UnknownItems, checked, known_items, pair_rows
+from jaxmf.serving.live import Live
 from jaxmf.training.loop import Watch
 
 Solved = Literal["new", "touched"]
@@ -39,7 +40,7 @@ class Recommender:
     columns or a list of records, as a JSON body has them, is taken for a frame everywhere.
 
     Attributes:
-        tables: What answers: the model, where users were folded in with room for more of them, whose rows are zeros.
+        live: What answers: the model, with the rows that were folded in beside it.
         users: Ids of the users' rows.
         items: Ids of the items' rows.
         history: The ratings that the rows come from, on the host.
@@ -58,7 +59,7 @@ class Recommender:
         [[99, 5, 1]]
     """
 
-    tables: Model | Posterior
+    live: Live
     users: Vocabulary
     items: Vocabulary
     history: History
@@ -68,15 +69,20 @@ class Recommender:
     library: str = "pandas"
 
     def __repr__(self) -> str:
-        of = f"{len(self.tables)} draws" if isinstance(self.tables, Posterior) else "point estimate"
+        model = self.live.model
+        of = f"{len(model)} draws" if isinstance(model, Posterior) else "point estimate"
         counts = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.history):,} ratings"
-        return f"<Recommender: {counts}; {self.tables.kernel!r}, {of}, rank {self.tables.params.item.rank}>"
+        return f"<Recommender: {counts}; {model.kernel!r}, {of}, rank {model.params.item.rank}>"
 
     @cached_property
     def model(self) -> Model | Posterior:
-        """The model with a row for each user, without room for more: a copy where there is room, made once."""
-        exact = self.tables.params.user.bias.shape[-1] == len(self.users)
-        return self.tables if exact else self.tables.take_users(np.arange(len(self.users)))
+        """The model with a row for each user: a copy where users were folded in, made once."""
+        return self.live.whole(len(self.users))
+
+    @cached_property
+    def noise(self) -> float:
+        """Variance of a point estimate's noise about its predictions: O(history), once."""
+        return models.noise(self.model, self.history)
 
     @property
     def ratings(self) -> Ratings:
@@ -138,7 +144,7 @@ class Recommender:
         settings = Settings(kernel_of(kernel, *scale), method, rank, prior, epochs, implicit, watch)
         model = fit_model(key, ratings, settings)
         library = to_frame(frame).implementation.value
-        fitted = cls(model, users, items, History(ratings), columns, scale, library=library)
+        fitted = cls(Live.of(model), users, items, History(ratings), columns, scale, library=library)
         return fitted if keep_history else fitted.without_history()
 
     def predict(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
@@ -153,7 +159,7 @@ class Recommender:
             ValueError: If a column is missing, or an id is unknown and that is an error.
         """
         user, item = pair_rows(pairs, self._sides(), unknown=unknown)
-        predicted = np.clip(models.predict(self.tables, user, item), *self.scale)
+        predicted = np.clip(models.predict(self.live, user, item), *self.scale)
         return np.where((user < 0) | (item < 0), np.nan, predicted) if unknown == "nan" else predicted
 
     def predict_std(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
@@ -166,8 +172,11 @@ class Recommender:
             ValueError: As `predict`, or if the history that it needs was dropped.
         """
         user, item = pair_rows(pairs, self._sides(), unknown=unknown)
-        answers.check_spread(self.tables, self.frozen)
-        std = models.std(self.tables, self.ratings, user, item)
+        answers.check_spread(self.live.model, self.frozen)
+        if isinstance(self.live.model, Posterior):
+            std = models.spread(self.live, user, item)
+        else:
+            std = models.std(self.model, self.history, self.noise, user, item)
         return np.where((user < 0) | (item < 0), np.nan, std) if unknown == "nan" else std
 
     def fold_in(
@@ -176,8 +185,9 @@ class Recommender:
         """A recommender that knows the ratings of `frame` too; this one stays as it is.
 
         The last rating of a pair wins. The rows of all users in the frame, new or known, and of its new items are
-        solved; nothing is trained again. It costs the ratings of those rows, however long the history is, and a copy
-        of the users' table. Without ratings it is the recommender as it is, to which a new user is a stranger.
+        solved; nothing is trained again. It costs the ratings of those rows, however long the history is and however
+        many users there are; a new item costs a copy of the tables. Without ratings it is the recommender as it is, to
+        which a new user is a stranger.
 
         Args:
             frame: What is new, in columns of the names that `fit` was given.
@@ -196,7 +206,7 @@ class Recommender:
         if not len(given):
             return self
         data = from_columns(given, self.columns, duplicates="last", users=self.users, items=self.items)
-        check_ratings(self.tables.kernel, data.ratings.rating)
+        check_ratings(self.live.model.kernel, data.ratings.rating)
         users, rated = np.unique(data.ratings.user), np.unique(data.ratings.item)
         rows = rated if items == "touched" else rated[rated >= len(self.items)]
         for side, solved in zip(self._sides(), (users, rows), strict=True):
@@ -237,7 +247,7 @@ class Recommender:
         items = np.unique(self.history.of_users(rows).item)
         left = replace(
             self,
-            tables=self.tables.take_users(kept),
+            live=Live.of(self.model.take_users(kept)),
             users=Vocabulary(self.users.index[kept]),
             history=self.history.take_users(kept),
             frozen=(int(np.searchsorted(kept, self.frozen[0])), self.frozen[1]),
@@ -245,16 +255,15 @@ class Recommender:
         return left._solved(NONE, items[items >= self.frozen[1]])
 
     def _solved(self, users: Int[np.ndarray, " b"], items: Int[np.ndarray, " c"]) -> "Recommender":
-        """With these rows solved from the history, and with room for users to come."""
-        touched = self.history.touching(users=users, items=items)
-        touched = touched.replace(n_users=shapes.room(len(self.users)))
-        return replace(self, tables=models.solved(self.tables, touched, users, items))
+        """With these rows solved from the history."""
+        touched = self.history.touching(users=users, items=items).replace(n_users=len(self.users))
+        return replace(self, live=self.live.solved(touched, users, items))
 
     def warm(self, *, ratings: int = 1000, users: int = 1, n: int = 10) -> None:
         """Compile what requests need, so that none of them waits: `fold_in` of known items' ratings, and `recommend`.
 
-        An item that is new changes the table of items, and so does the users' table when it doubles (from 256 rows on);
-        then everything is compiled again.
+        An item that is new changes the table of items, and then everything is compiled again; what looks up users'
+        rows is when their table doubles.
 
         Args:
             ratings: Most ratings of the users of a request together, those that they had before included.
@@ -266,7 +275,7 @@ class Recommender:
         """
         for name, given in (("ratings", ratings), ("users", users), ("n", n)):
             check_whole(name, given, least=1, meaning="what a request has at most")
-        shapes.warm(self.tables, len(self.users), self.scale[0], ratings=ratings, users=users, n=n)
+        shapes.warm(self.live, len(self.users), self.scale[0], ratings=ratings, users=users, n=n)
 
     def without_history(self) -> "Recommender":
         """The same without ratings: it answers and folds new users in; rows of its own can't be solved again."""
@@ -275,8 +284,8 @@ class Recommender:
 
     def without_users(self) -> "Recommender":
         """The serving form: items alone. `fold_in` of a request's ratings gives a recommender of just those users."""
-        tables, history = self.tables.take_users(NONE), History(self.ratings.take(NONE).replace(n_users=0))
-        return replace(self, tables=tables, users=Vocabulary(), history=history, frozen=(0, len(self.items)))
+        live, history = Live.of(self.live.model.take_users(NONE)), History(self.ratings.take(NONE).replace(n_users=0))
+        return replace(self, live=live, users=Vocabulary(), history=history, frozen=(0, len(self.items)))
 
     def recommend(
         self, users: Ids, n: int = 10, *, exclude_seen: bool = True, candidates: Ids = None, exclude: Ids = None
@@ -296,7 +305,7 @@ class Recommender:
             ValueError: If `n` is below 1, an item is unknown, or what a user has rated was dropped with the history.
         """
         few = {"exclude_seen": exclude_seen, "candidates": candidates, "exclude": exclude}
-        return answers.best(self._known(self.tables), users, n, **few)
+        return answers.best(self._known(self.live), users, n, **few)
 
     def similar_items(self, items: Ids, n: int = 10, *, candidates: Ids = None, exclude: Ids = None) -> Frame:
         """Each item's `n` nearest others by `jaxmf.neighbours`: a frame of item, neighbour, rank (from 1) and score.
@@ -311,13 +320,13 @@ class Recommender:
             ValueError: If `n` is below 1, an id is unknown, or the model is a posterior.
         """
         return answers.similar(
-            self._known(self.model), self._sides().item, items, n, candidates=candidates, exclude=exclude
+            self._known(Live.of(self.model)), self._sides().item, items, n, candidates=candidates, exclude=exclude
         )
 
     def similar_users(self, users: Ids, n: int = 10, *, candidates: Ids = None, exclude: Ids = None) -> Frame:
         """Each user's `n` nearest others; else as `similar_items`."""
         return answers.similar(
-            self._known(self.model), self._sides().user, users, n, candidates=candidates, exclude=exclude
+            self._known(Live.of(self.model)), self._sides().user, users, n, candidates=candidates, exclude=exclude
         )
 
     def explain(self, user: Hashable, item: Hashable) -> Frame:
@@ -330,7 +339,7 @@ class Recommender:
             ValueError: If an id is unknown, the model is a posterior, or the user's ratings were dropped with the
                 history.
         """
-        return answers.explained(self._known(self.model), user, item)
+        return answers.explained(self._known(Live.of(self.model)), user, item)
 
     def save(self, path: str | os.PathLike) -> None:
         """Save as a `jaxmf.checkpoint`, in place of the one that is at `path` if there is one.
@@ -354,10 +363,10 @@ class Recommender:
         _, arrays, documents = read(path, KIND)
         with sensible(path):
             fields = kept.to_fields(arrays, documents)
-            return cls(fields.pop("model"), history=History(fields.pop("ratings")), **fields)
+            return cls(Live.of(fields.pop("model")), history=History(fields.pop("ratings")), **fields)
 
-    def _known(self, model: Model | Posterior) -> answers.Known:
-        return answers.Known(model, self.history, self._sides(), self.library)
+    def _known(self, live: Live) -> answers.Known:
+        return answers.Known(live, self.history, self._sides(), self.library)
 
     def _sides(self) -> Sides:
         return Sides(*map(Side, Sides._fields, self.columns, (self.users, self.items), self.frozen))

@@ -78,7 +78,7 @@ def to_values(values: Column, name: str) -> np.ndarray | list:
     """
     column = _column(values)
     if isinstance(column, nw.Series):
-        plain = column.dtype.is_numeric() and not isinstance(column.dtype, nw.Int128 | nw.UInt128)
+        plain = column.dtype.is_numeric() and not isinstance(column.dtype, nw.Int128 | nw.UInt128 | nw.Decimal)
         return column.to_numpy() if plain else column.to_list()
     if isinstance(column, nw.DataFrame | nw.LazyFrame):
         raise ValueError(f"{name} must be one column, got a frame of {column.columns}: pass one of them")
@@ -156,7 +156,7 @@ def to_table(values: Any, name: str) -> Float[np.ndarray, "rows columns"]:  # no
     """
     native = nw.from_native(values, pass_through=True, eager_only=True)
     if isinstance(native, nw.DataFrame):
-        return np.stack([to_numbers(native[column], name) for column in native.columns], 1)
+        return np.stack([to_numbers(column, name) for column in native.iter_columns()], 1)
     numbers = to_numbers(values, name)
     if numbers.ndim != 2:
         raise ValueError(f"{name} has shape {numbers.shape}: give a list of rows")

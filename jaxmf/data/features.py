@@ -136,6 +136,7 @@ def multi_hot(labels: Column) -> tuple[Features, list[str]]:
 
 
 def _labels(row: Any, at: int) -> list[str]:  # noqa: ANN401 whatever was given
-    if isinstance(row, list | tuple | set | frozenset | np.ndarray) and all(isinstance(label, str) for label in row):
-        return list(row)
+    several = isinstance(row, list | tuple | set | frozenset) or (isinstance(row, np.ndarray) and row.ndim)
+    if several and all(isinstance(label, str) for label in row):
+        return sorted(row) if isinstance(row, set | frozenset) else list(row)
     raise ValueError(f"labels of row {at} are {row!r:.80}: give a list of texts a row, [] where it has none")

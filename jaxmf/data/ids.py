@@ -89,7 +89,9 @@ class Vocabulary:
         rows = np.asarray(rows)
         if not rows.size:
             return self.index.to_numpy()[:0]
-        if rows.dtype.kind not in "iu" or not (rows.min() >= 0 and rows.max() < len(self)):
+        if rows.dtype.kind not in "iu":
+            raise ValueError(f"rows {rows.tolist()!r:.80}: they must be whole numbers from 0 to {len(self) - 1}")
+        if not (rows.min() >= 0 and rows.max() < len(self)):
             raise ValueError(f"rows {rows.min()} to {rows.max()}: they must be whole numbers from 0 to {len(self) - 1}")
         return self.index.to_numpy()[rows]
 

@@ -111,6 +111,7 @@ def to_numbers(values: Column, name: str) -> Float[np.ndarray, "..."]:
     values = np.asarray(values) if alone else to_values(values, name)
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         return values.astype(np.float64)
+    values = [values.item()] if alone else values
     foreign = [
         value for value in _leaves(values) if not isinstance(value, Real | Decimal | np.bool) and not _gone(value)
     ]

@@ -132,7 +132,7 @@ def test_no_ratings_and_what_is_refused(params):
     genres = of(params, Linear(), link_to(Linear())[np.arange(19)]).replace(implicit=(False, False))
     with pytest.raises(ValueError, match="features of users that are not their implicit feedback"):
         explain.explain(genres, history(3), 7)
-    with pytest.raises(ValueError, match="points must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="points must be a whole number of 1 or more, got 0"):
         explain.explain(model, history(3), 7, points=0)
     with pytest.raises(ValueError, match="bias_reg of the user prior must be positive"):
         explain.explain(model.replace(priors=DEFAULT._replace(user=Prior(bias_reg=0.0))), history(3), 7)

@@ -5,6 +5,7 @@ import os
 import uuid
 from decimal import Decimal
 
+import jax
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jaxmf
+from jaxmf.data.ids import Vocabulary
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 few = settings(
@@ -154,18 +156,106 @@ def test_metrics(predicted, rating, setting):
     tried(ranking.novelty, predicted, held_out)
 
 
+COUNTS = ("rank", "epochs")
+
+
+def small(value, most=100):
+    """The same, or 1 where it is a number so large that it would only take time and memory."""
+    return 1 if isinstance(value, int | np.integer) and value > most else value
+
+
+USER, ITEM = np.divmod(np.arange(40), 8)
+ROWS = pd.DataFrame({"user": USER, "item": ITEM, "rating": 1.0 + (USER + ITEM) % 5})
+
+
 @pytest.fixture(scope="module")
 def recommender():
-    user, item = np.divmod(np.arange(40), 8)
-    return jaxmf.Recommender.fit({"user": user, "item": item, "rating": 1.0 + (user + item) % 5}, rank=2, epochs=1)
+    return jaxmf.Recommender.fit(ROWS, rank=2, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept")
 
 
 @few
-@given(frame(), column())
-def test_requests(recommender, table, ids):
+@given(
+    frame(),
+    column(),
+    st.sampled_from(["error", "ignore", None, "new", "odd"]),
+    st.sampled_from([lambda rec: rec, jaxmf.Recommender.without_users, jaxmf.Recommender.without_history]),
+)
+def test_requests(recommender, table, ids, unknown_items, form):
+    rec = form(recommender)
     for unknown in ("bias", "nan", "error"):
-        predicted = tried(recommender.predict, table, unknown=unknown)
-        assert predicted is None or unknown == "nan" or np.isfinite(predicted).all()
-    tried(recommender.recommend, ids, n=2)
-    tried(recommender.similar_items, ids, n=2)
-    tried(recommender.forget, ids)
+        for call in (rec.predict, rec.predict_std):
+            predicted = tried(call, table, unknown=unknown)
+            assert predicted is None or unknown == "nan" or np.isfinite(predicted).all()
+    tried(rec.recommend, ids, n=2)
+    tried(rec.recommend, [1], n=2, candidates=ids)
+    tried(rec.recommend, [1], n=2, exclude=ids)
+    tried(rec.similar_items, ids, n=2)
+    tried(rec.similar_users, ids, n=2, exclude=ids)
+    tried(rec.forget, ids)
+    tried(rec.forget, pairs=table)
+    folded = tried(rec.fold_in, table, unknown_items=unknown_items)
+    if folded is not None:
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(folded.model.params))
+
+
+@few
+@given(
+    column(tuple(IDS + NUMBERS), (lambda v: v[0],), 1),
+    column(tuple(IDS + NUMBERS), (lambda v: v[0],), 1),
+    st.sampled_from([*COUNTS, "user", "weight", "duplicates", "kernel", "method", "prior", "seed"]),
+)
+def test_settings(recommender, folder, one, other, name):
+    rec = recommender
+    tried(rec.explain, one, other)
+    tried(rec.recommend, [1], n=one)
+    tried(rec.warm, ratings=small(one, 2), users=small(other, 2), n=1)
+    tried(rec.fold_in, ROWS[:1], items=one)
+    tried(rec.save, folder / str(one)[:40])
+    tried(jaxmf.Recommender.load, folder / str(other)[:40])
+    tried(jaxmf.likelihoods.Ordinal([one, other]).check, np.ones(1), jaxmf.kernels.Linear())
+    values = dict.fromkeys(COUNTS, small(one, 2)) | {"prior": jaxmf.priors.Prior(one, other)}
+    tried(jaxmf.Recommender.fit, ROWS, **{"rank": 1, "epochs": 1, name: values.get(name, one)})
+    for make in (jaxmf.kernels.Logistic, jaxmf.kernels.Polynomial, jaxmf.kernels.RBF):
+        tried(make, one, other)
+    tried(jaxmf.tune.grid, {"rank": [one, other]})
+    tried(jaxmf.tune.grid, one)
+    tried(jaxmf.tune.random, one, 2, {"factor_reg": (1.0, 2.0)})
+    tried(jaxmf.tune.random, 0, 2, {"factor_reg": (one, other)})
+    tried(jaxmf.tune.priors, {"factor_reg": one})
+
+
+@few
+@given(column(), column(), column(tuple(NUMBERS)), column(tuple(IDS + NUMBERS), (lambda v: v[0],), 1))
+def test_rows(recommender, rows, others, numbers, one):
+    model = recommender.model
+    alone = tried(jaxmf.fold_in.fold_in_user, model, rows, numbers, weight=one)
+    assert alone is None or np.isfinite(alone.params.user.factors).all()
+    tried(jaxmf.fold_in.fold_in_user, model, rows, numbers, weight=numbers)
+    tried(jaxmf.histories.packed_row, rows, numbers, one)
+    predicted = tried(model.predict, rows, others)
+    assert predicted is None or np.isfinite(predicted).all()
+    tried(jaxmf.recommend.top_n, model, rows, n=2, candidates=others)
+    tried(jaxmf.recommend.top_n, model, [0], n=2, exclude=others, width=one)
+    tried(jaxmf.neighbours.similar_items, model, rows, n=2, candidates=others)
+    ratings = recommender.ratings.take(recommender.ratings.user == 0)
+    tried(jaxmf.explain.explain, model, ratings, one)
+    tried(jaxmf.explain.explain, model, ratings, 1, points=small(one))
+    features = jaxmf.features
+    tried(features.sparse, rows, others, numbers, 3, 3)
+    tried(features.sparse, [0], [0], [one], 3, 3)
+    tried(features.sparse, [0], [0], [1], small(one), 3)
+    tried(features.dense, numbers)
+    tried(features.dense, [rows, numbers])
+    tried(features.multi_hot, rows)
+    tried(features.multi_hot, [rows, others])
+    tried(features.implicit, one)
+    vocabulary = tried(Vocabulary, rows)
+    if vocabulary is not None:
+        tried(vocabulary.encode, others)
+        tried(vocabulary.decode, others)
+        tried(vocabulary.extend, others)

@@ -11,6 +11,7 @@ import jaxmf
 from jaxmf import Recommender, Watch
 from jaxmf.model.kernels import Linear, Logistic
 from jaxmf.serving.frames import of_users
+from jaxmf.serving.live import ROOM
 
 pytestmark = pytest.mark.optax
 
@@ -384,12 +385,14 @@ def test_what_has_no_neighbours_or_explanations(frame):
 
 
 def test_it_costs_its_arrays(als, ratings):
-    """Nothing is held besides the tables, the history and the ids."""
+    """Nothing is held besides the tables, the history and the ids, but for room for a few rows."""
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((als.model.params, als.ratings)))
     assert held == 4 * (70 * 4 + 1) + 4 * 4 * len(ratings)
     assert {type(value).__name__ for value in vars(als).values()} == {
-        "Model", "Vocabulary", "History", "Columns", "tuple", "str"
+        "Live", "Model", "Vocabulary", "History", "Columns", "tuple", "str"
     }  # fmt: skip
+    assert als.live.model is als.model
+    assert len(als.live.beside) == ROOM
 
 
 def test_a_users_ratings_by_their_place(ratings):

@@ -78,7 +78,8 @@ def to_values(values: Column, name: str) -> np.ndarray | list:
     """
     column = _column(values)
     if isinstance(column, nw.Series):
-        return column.to_numpy() if column.dtype.is_numeric() else column.to_list()
+        plain = column.dtype.is_numeric() and not isinstance(column.dtype, nw.Int128 | nw.UInt128 | nw.Decimal)
+        return column.to_numpy() if plain else column.to_list()
     if isinstance(column, nw.DataFrame | nw.LazyFrame):
         raise ValueError(f"{name} must be one column, got a frame of {column.columns}: pass one of them")
     if isinstance(values, np.ma.MaskedArray):
@@ -102,12 +103,15 @@ def to_numbers(values: Column, name: str) -> Float[np.ndarray, "..."]:
         >>> to_numbers([1, None, 2.5], "rating")
         array([1. , nan, 2.5])
     """
+    if _is_array(values, "biuf"):
+        return values.astype(np.float64)
     if isinstance(values, Real | Decimal):
         return np.asarray(values, np.float64)
     alone = hasattr(values, "__array__") and not np.shape(values)
     values = np.asarray(values) if alone else to_values(values, name)
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         return values.astype(np.float64)
+    values = [values.item()] if alone else values
     foreign = [
         value for value in _leaves(values) if not isinstance(value, Real | Decimal | np.bool) and not _gone(value)
     ]
@@ -129,6 +133,8 @@ def to_rows(values: Column, name: str) -> Int[np.ndarray, " n"]:
         >>> to_rows((3, 1), "user")
         array([3, 1])
     """
+    if _is_array(values, "i") and values.ndim == 1:
+        return values.astype(np.int64)
     numbers = to_numbers(values, name)
     odd = ~(np.abs(numbers) < 2**53) | (numbers != np.rint(numbers))  # NaN is odd too
     if odd.any():
@@ -136,6 +142,26 @@ def to_rows(values: Column, name: str) -> Int[np.ndarray, " n"]:
     if numbers.ndim != 1:
         raise ValueError(f"{name} rows have shape {numbers.shape}: give a list of them")
     return numbers.astype(np.int64)
+
+
+def to_table(values: Any, name: str) -> Float[np.ndarray, "rows columns"]:  # noqa: ANN401 rows of any kind
+    """Rows of numbers as float64: of a frame, an array, or lists.
+
+    Raises:
+        ValueError: If one is no number, or the rows are not of one length.
+
+    Example:
+        >>> to_table([[1, 2], (3, None)], "feature")
+        array([[ 1.,  2.],
+               [ 3., nan]])
+    """
+    native = nw.from_native(values, pass_through=True, eager_only=True)
+    if isinstance(native, nw.DataFrame):
+        return np.stack([to_numbers(column, name) for column in native.iter_columns()], 1)
+    numbers = to_numbers(values, name)
+    if numbers.ndim != 2:
+        raise ValueError(f"{name} has shape {numbers.shape}: give a list of rows")
+    return numbers
 
 
 def to_times(values: Column, name: str = "timestamp", use: str = "an order by time") -> Shaped[np.ndarray, " n"]:
@@ -192,6 +218,11 @@ def check_lengths(columns: Mapping[Any, np.ndarray | list]) -> None:
     lengths = {str(name): len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"columns of different lengths, {lengths}: give each one value a rating")
+
+
+def _is_array(values: Any, kinds: str) -> bool:  # noqa: ANN401 whatever was given
+    """Whether it is NumPy's own array, of one of these kinds, and needs no look at any element."""
+    return type(values) is np.ndarray and values.dtype.kind in kinds
 
 
 def _column(values: Any) -> Any:  # noqa: ANN401 whatever was given

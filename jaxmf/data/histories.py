@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
+from jaxmf.data.arrays import to_numbers, to_rows
 from jaxmf.data.packing import block_sizes, pack_rows, page_width
 from jaxmf.data.ratings import AnyArray, Ratings
 
@@ -124,19 +125,34 @@ def packed_row(other: ArrayLike, rating: ArrayLike, weight: ArrayLike | float = 
     The number of ratings, then the items, then the bits of the ratings and of their weights; `row_block` reads it.
 
     Raises:
-        ValueError: If there are not as many ratings as items.
+        ValueError: If there are not as many ratings as items, or one of them, a weight or a row is no number.
     """
-    n = np.size(other)
-    if np.size(rating) != n:
-        raise ValueError(f"{np.size(rating)} ratings of {n} items: give one rating an item")
+    other, rating, weight = to_rows(other, "item"), to_numbers(rating, "rating"), to_numbers(weight, "weight")
+    n = len(other)
+    if rating.shape != (n,) or weight.shape not in ((), (n,)):
+        raise ValueError(
+            f"{rating.size} ratings of {n} items, {weight.size} weights: give one rating an item, and a weight each or "
+            "one for all"
+        )
+    if n and not -PADDING <= other.min() <= other.max() < PADDING:
+        raise ValueError(f"item row {other[np.abs(other).argmax()]} is past the end of any table: rows count from 0")
     slots = WIDTHS[0] * rung(-(-n // WIDTHS[0]))
     packed = np.zeros(1 + 3 * slots, np.int32)
     packed[0] = n
     packed[1 : 1 + n] = other
     numbers = packed.view(np.float32)
-    numbers[1 + slots : 1 + slots + n] = rating
-    numbers[1 + 2 * slots : 1 + 2 * slots + n] = weight
+    with np.errstate(over="ignore"):  # what float32 can't hold is infinite, and refused as such
+        numbers[1 + slots : 1 + slots + n] = rating
+        numbers[1 + 2 * slots : 1 + 2 * slots + n] = weight
     return packed
+
+
+def unpacked(
+    packed: Int[np.ndarray, " packed"],
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """The items, ratings and weights of a `packed_row`."""
+    parts = packed[1:].reshape(3, -1)[:, : packed[0]]
+    return parts[0], parts[1].view(np.float32), parts[2].view(np.float32)
 
 
 def row_block(packed: Int[AnyArray, " packed"], row: ScalarLike = 0) -> Block:

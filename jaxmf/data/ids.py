@@ -89,7 +89,9 @@ class Vocabulary:
         rows = np.asarray(rows)
         if not rows.size:
             return self.index.to_numpy()[:0]
-        if rows.dtype.kind not in "iu" or not (rows.min() >= 0 and rows.max() < len(self)):
+        if rows.dtype.kind not in "iu":
+            raise ValueError(f"rows {rows.tolist()!r:.80}: they must be whole numbers from 0 to {len(self) - 1}")
+        if not (rows.min() >= 0 and rows.max() < len(self)):
             raise ValueError(f"rows {rows.min()} to {rows.max()}: they must be whole numbers from 0 to {len(self) - 1}")
         return self.index.to_numpy()[rows]
 
@@ -101,17 +103,21 @@ class Vocabulary:
         Raises:
             ValueError: If the ids are of another kind than the known ones, or as for the vocabulary itself.
         """
-        ids = to_index(ids, "the ids")
-        new = ids[self._rows(ids) < 0].unique()
+        return self._extended(to_index(ids, "the ids"))[0]
+
+    def _extended(self, ids: pd.Index) -> tuple["Vocabulary", Int[np.ndarray, " n"]]:
+        """The vocabulary with the new ones appended, and the row of each id."""
+        rows = self._rows(ids)
+        new = ids[rows < 0].unique()
         if not len(new):
-            return self
+            return self, rows
         if self.kind not in (None, kind(new[0])):
             raise ValueError(
                 f"id {new[0]!r} is of kind {kind(new[0])}, the known ids of {self.kind}: convert them to one kind"
             )
         grown = Vocabulary()
         grown._layers = (*self._settled, new) if len(self) else (new,)
-        return grown
+        return grown, np.where(rows < 0, len(self) + new.get_indexer(ids), rows).astype(np.int32)
 
     @cached_property
     def _settled(self) -> tuple[pd.Index, ...]:
@@ -172,8 +178,8 @@ def numbered(ids: Column, name: str, known: Vocabulary | None = None) -> tuple[I
             known = Vocabulary(unique.sort_values())
         except TypeError:  # hashable but without an order: by appearance
             known = Vocabulary(unique)
-    known = known.extend(index)
-    return known.encode(index), known
+    known, rows = known._extended(index)
+    return rows, known
 
 
 def to_index(ids: Column, where: str) -> pd.Index:

@@ -188,19 +188,21 @@ def from_columns(
         raise ValueError("the frame is empty: a model needs at least one rating")
     user, item, rating, weight, timestamp = (None if name is None else table[name] for name in columns)
     times = np.zeros(len(table)) if timestamp is None else to_times(timestamp, f"column {columns.timestamp!r}")
-    data = pd.DataFrame({"rating": _numbers(rating, columns.rating), "timestamp": times})
-    data["weight"] = 1.0 if weight is None else _numbers(weight, str(columns.weight))
-    negative = data["weight"].to_numpy() < 0
+    data = {"rating": _numbers(rating, columns.rating), "timestamp": times}
+    data["weight"] = np.ones(len(table)) if weight is None else _numbers(weight, str(columns.weight))
+    negative = data["weight"] < 0
     if negative.any():
         at = int(negative.argmax())
         raise ValueError(f"weight {data['weight'][at]} in row {at}: weights must be 0 or more")
     data["user"], users = numbered(user, columns.user, users)
     data["item"], items = numbered(item, columns.item, items)
-    data = _one_a_pair(data, duplicates, users, items)
-    rows = {name: data[name].to_numpy(np.int32) for name in ("user", "item")}
-    numbers = {name: data[name].to_numpy(np.float32) for name in ("rating", "weight")}
+    if not pd.Index(data["user"].astype(np.int64) << 32 | data["item"]).is_unique:
+        chosen = _one_a_pair(pd.DataFrame(data), duplicates, users, items)
+        data = {name: chosen[name].to_numpy() for name in data}
+    rows = {name: data[name].astype(np.int32) for name in ("user", "item")}
+    numbers = {name: data[name].astype(np.float32) for name in ("rating", "weight")}
     ratings = Ratings(**rows, **numbers, n_users=len(users), n_items=len(items))
-    return Dataset(ratings, users, items, None if timestamp is None else to_seconds(data["timestamp"].to_numpy()))
+    return Dataset(ratings, users, items, None if timestamp is None else to_seconds(data["timestamp"]))
 
 
 def _numbers(column: Column, name: str) -> Float[np.ndarray, " n"]:
@@ -213,11 +215,10 @@ def _numbers(column: Column, name: str) -> Float[np.ndarray, " n"]:
 
 
 def _one_a_pair(data: pd.DataFrame, duplicates: Duplicates, users: Vocabulary, items: Vocabulary) -> pd.DataFrame:
+    """The ratings where some pairs come twice, each once."""
     pair = ["user", "item"]
-    twice = data.duplicated(pair)
-    if not twice.any():
-        return data
     if duplicates == "error":
+        twice = data.duplicated(pair)
         first = data[twice].iloc[0]
         who, what = users.index[int(first["user"])], items.index[int(first["item"])]
         raise ValueError(

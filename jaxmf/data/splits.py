@@ -99,6 +99,7 @@ def leave_last_n(user: Column, timestamp: Column, count: ScalarLike = 1) -> Spli
     count = check_whole("count", count, least=1, meaning="how many ratings of each user are tested on")
     (user, _), timestamp = numbered(user, "user"), _times(timestamp)
     check_lengths({"user": user, "timestamp": timestamp})
+    count = min(count, len(user))
     order = np.lexsort((timestamp, user))
     position, total = _position(user[order])
     last = (position >= total - count) & (total > count)

@@ -4,14 +4,14 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
-from jaxmf.data.ratings import AnyArray
+from jaxmf.data.arrays import Column, check_lengths, to_rows
+from jaxmf.model.params import check_rows
 from jaxmf.model.posterior import ratings_of_draws
 from jaxmf.training.gibbs import GibbsFit
 
 
-def convergence(fit: GibbsFit, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> pd.DataFrame:
+def convergence(fit: GibbsFit, user: Column, item: Column) -> pd.DataFrame:
     """Split-R̂ and effective sample size of the noise precision and of predictions, over the kept draws.
 
     Rows and factors themselves are not looked at: chains are free to rotate them, and only what they predict can agree.
@@ -26,7 +26,7 @@ def convergence(fit: GibbsFit, user: Int[AnyArray, " n"], item: Int[AnyArray, " 
         A line each for the noise precision and for the median and the worst of the predictions; columns `r_hat`, `ess`.
 
     Raises:
-        ValueError: If there are fewer than two chains, or too few draws.
+        ValueError: If there are fewer than two chains, too few draws, or no pairs of known rows.
         ImportError: If ArviZ is not installed.
     """
     with warnings.catch_warnings():
@@ -41,6 +41,12 @@ def convergence(fit: GibbsFit, user: Int[AnyArray, " n"], item: Int[AnyArray, " 
             f"{kept} draws of {chains} chains: agreement needs two chains or more and four draws of each; "
             "fit with `chains` and `keep` larger"
         )
+    user, item = to_rows(user, "user"), to_rows(item, "item")
+    check_lengths({"user": user, "item": item})
+    check_rows(user, fit.posterior.params.user, "user")
+    check_rows(item, fit.posterior.params.item, "item")
+    if not len(user):
+        raise ValueError("no pairs of a user and an item: give some whose predictions are compared")
     noise = np.asarray(fit.posterior.draws.noise, np.float64).reshape(chains, -1)
     each = np.asarray(ratings_of_draws(fit.posterior, user, item), np.float64).reshape(chains, -1, len(user))
     predictions = [each[..., at] for at in range(len(user))]

@@ -116,6 +116,7 @@ def _lists(top: ArrayLike, n_items: int) -> Int[np.ndarray, "lists n"]:
     """Lists whose padding is `n_items`."""
     try:
         top = np.asarray(top)
+        top = np.asarray(list(top)) if top.dtype == object and top.ndim == 1 else top  # a column of lists
     except (ValueError, TypeError) as error:
         raise ValueError(f"lists can't be an array ({error}): give rows of one length, padded") from error
     if top.ndim != 2:

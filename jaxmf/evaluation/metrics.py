@@ -1,6 +1,6 @@
 """How good predictions of ratings are: errors, likelihoods, intervals, and errors by group.
 
-Where a prediction or a rating is NaN, so is what is measured.
+Where a prediction or a rating is NaN, so is what is measured; an infinite rating is refused.
 """
 
 from collections.abc import Sequence
@@ -56,7 +56,7 @@ def log_likelihood(mean: ArrayLike, std: ArrayLike | float, rating: ArrayLike) -
     Give it a prediction's standard deviation with the noise, `Predictive.std`.
 
     Raises:
-        ValueError: If a standard deviation is not positive, or there is neither one nor one a rating.
+        ValueError: If a standard deviation is not positive and finite, or there is neither one nor one a rating.
 
     Example:
         >>> round(log_likelihood([3.0, 4.0], 1.0, [3.0, 4.0]), 4)
@@ -165,6 +165,8 @@ def _errors(predicted: ArrayLike, rating: ArrayLike) -> np.ndarray:
     predicted, rating = to_numbers(predicted, "prediction"), to_numbers(rating, "rating")
     if predicted.shape != rating.shape:
         raise ValueError(f"{predicted.shape} predictions for {rating.shape} ratings: give one prediction a rating")
+    if np.isinf(rating).any():
+        raise ValueError(f"rating {rating[np.isinf(rating)][0]}: a rating must be finite; drop or mend it")
     return predicted - rating
 
 
@@ -172,8 +174,9 @@ def _positive(std: ArrayLike | float, shape: tuple[int, ...]) -> np.ndarray:
     std = to_numbers(std, "standard deviation")
     if std.shape not in ((), shape):
         raise ValueError(f"{std.shape} standard deviations for {shape} ratings: give one a rating, or one for all")
-    if not (std > 0).all():
-        raise ValueError(f"standard deviation {std[~(std > 0)][0]}: it must be positive; take that with the noise")
+    bad = ~((std > 0) & np.isfinite(std))
+    if bad.any():
+        raise ValueError(f"standard deviation {std[bad][0]}: it must be positive and finite; take that with the noise")
     return std
 
 

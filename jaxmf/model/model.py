@@ -5,6 +5,7 @@ from typing import no_type_check
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+from jaxmf.data.arrays import Column
 from jaxmf.data.histories import Block
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model import links
@@ -83,7 +84,7 @@ class Model(struct.PyTreeNode):
         """The users' link; `None` where they have no features."""
         return None if self.links is None or not len(self.links.user) else self.links.user
 
-    def predict(self, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Float[Array, " n"]:
+    def predict(self, user: Column, item: Column) -> Float[Array, " n"]:
         """Predicted ratings of the pairs (user, item), in the unit of the ratings; not clipped.
 
         Raises:

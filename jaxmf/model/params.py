@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, ScalarLike
 
+from jaxmf.data.arrays import Column, to_rows
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.tables import Table
@@ -56,7 +57,7 @@ def _start(key: Key[Array, ""], n_users: int, n_items: int, rank: int, scale: Sc
     )
 
 
-def predict(params: Params, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Float[Array, " n"]:
+def predict(params: Params, kernel: Kernel, user: Column, item: Column) -> Float[Array, " n"]:
     """Predicted ratings r̂ of the pairs (user, item), in the unit of the ratings; not clipped.
 
     Raises:
@@ -68,9 +69,21 @@ def predict(params: Params, kernel: Kernel, user: Int[AnyArray, " n"], item: Int
         >>> predict(params, Linear(), jnp.array([0, 2]), jnp.array([4, 1]))
         Array([3.5, 3.5], dtype=float32)
     """
-    check_rows(user, params.user, "user")
-    check_rows(item, params.item, "item")
+    user, item = given_rows(user, params.user, "user"), given_rows(item, params.item, "item")
     return jax.vmap(kernel, (0, 0, None))(params.user[user], params.item[item], params.offset)
+
+
+def given_rows(rows: Column, table: Table, side: str) -> Int[AnyArray, " n"]:
+    """Rows of any kind on the host, checked, and those on a device as they are.
+
+    Raises:
+        ValueError: If one is no whole number, or not in the table.
+    """
+    if isinstance(rows, jax.Array):
+        return rows
+    rows = to_rows(rows, side)
+    check_rows(rows, table, side)
+    return rows.astype(np.int32)
 
 
 def check_rows(rows: Int[AnyArray, " n"], table: Table, side: str) -> None:

@@ -11,12 +11,13 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from jaxmf.data.arrays import Column
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.likelihoods import Gaussian, Likelihood, Ordinal
 from jaxmf.model.links import Links
 from jaxmf.model.model import Model, described, grown_links
-from jaxmf.model.params import Params, check_rows, predict
+from jaxmf.model.params import Params, given_rows, predict
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.model.tables import Table, resized
 
@@ -128,7 +129,7 @@ class Posterior(struct.PyTreeNode):
         link = self.draws.user.link
         return link if link.bias.shape[1] else None
 
-    def predict(self, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Float[Array, " n"]:
+    def predict(self, user: Column, item: Column) -> Float[Array, " n"]:
         """Posterior means of the ratings of the pairs (user, item); not clipped.
 
         Raises:
@@ -151,7 +152,7 @@ class Predictive(NamedTuple):
     model_std: Float[Array, " n"]
 
 
-def predictive(posterior: Posterior, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Predictive:
+def predictive(posterior: Posterior, user: Column, item: Column) -> Predictive:
     """Mean and spread of the ratings of the pairs (user, item) over the draws.
 
     Raises:
@@ -159,8 +160,7 @@ def predictive(posterior: Posterior, user: Int[AnyArray, " n"], item: Int[AnyArr
 
     Cost: a prediction a draw; memory that of one.
     """
-    check_rows(user, posterior.params.user, "user")
-    check_rows(item, posterior.params.item, "item")
+    user, item = given_rows(user, posterior.params.user, "user"), given_rows(item, posterior.params.item, "item")
     return _predictive(posterior, jnp.asarray(user), jnp.asarray(item))
 
 

@@ -90,8 +90,8 @@ def unwritten(table: Table) -> Bool[np.ndarray, " rows"]:
 
 
 def resized(table: Table, rows: int, *, value: float = 0.0) -> Table:
-    """A copy of the table with rows of `value` appended up to `rows` rows where it has fewer; 0 is the prior mean."""
-    return _padded(table, max(rows, len(table)), value)
+    """The table with rows of `value` appended up to `rows` rows, or as it is where it has them; 0 is the prior mean."""
+    return table if rows <= len(table) else _padded(table, rows, value)
 
 
 @partial(jax.jit, static_argnames=("rows", "value"))

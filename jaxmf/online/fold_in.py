@@ -14,7 +14,7 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from jaxmf.data.features import Features, Sides
-from jaxmf.data.histories import CACHED_PAGES, blocks, packed_row
+from jaxmf.data.histories import CACHED_PAGES, blocks, packed_row, unpacked
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params, check_rows
@@ -74,7 +74,7 @@ def fold_in_users(
     said = said_of_rows(model, features, ratings.n_users)
     users = np.unique(ratings.user) if users is None else np.unique(users)
     grown = model.grown(ratings.n_users, 0)
-    table, frozen = grown.params.user, grown.frozen()
+    table, frozen = jax.tree.map(jnp.copy, grown.params.user), grown.frozen()  # `update` writes into the copy
     check_rows(users, table, "user")
     for stack in blocks(ratings, users, pages=CACHED_PAGES, ladder=True):
         for block in unstack(stack):
@@ -165,10 +165,11 @@ def fold_in_user(
     """
     packed = packed_row(item, rating, weight)
     if isinstance(model, Posterior) or not fits(packed, model.kernel, model.params.item):  # say why not
-        check_given(model, np.asarray(rating))
-        check_rows(np.asarray(item), model.params.item, "item")
-        if not (np.isfinite(weight).all() and np.min(weight, initial=0) >= 0):
-            raise ValueError(f"weights {weight}: weights must be finite and 0 or more")
+        items, ratings, weights = unpacked(packed)
+        check_given(model, ratings)
+        check_rows(items, model.params.item, "item")
+        if not (np.isfinite(weights).all() and weights.min(initial=0) >= 0):
+            raise ValueError(f"weights {weights}: weights must be finite and 0 or more")
     said = said_of_rows(model, features, 1)
     user = solve_user(on_device(model.frozen()), packed, said)
     if model.implicit[1]:  # what being rated by another user says is of no use to this one

@@ -30,9 +30,9 @@ def best(
     if exclude_seen:
         check_history(sides.user, rows, "pass exclude_seen=False, or ")
     few = _choice(sides.item, candidates, exclude)
-    check_whole("n", n, least=1, meaning="the length of each list")
+    n = min(check_whole("n", n, least=1, meaning="the length of each list"), max(1, len(sides.item.known)))
     seen = of_users(known.history.of_users(rows[rows >= 0]), rows) if exclude_seen else None
-    found = shapes.best(known.tables, rows, n=n, seen=seen, **few)
+    found = shapes.best(known.live, rows, n=n, seen=seen, **few)
     return _frame(found, ids, sides.item, (sides.user.column, sides.item.column), library)
 
 
@@ -46,6 +46,7 @@ def similar(known: Bundle, side: Side, given: Ids, n: int, *, candidates: Ids | 
     rows = rows_of_ids(side, ids, remedy="fold it in first")
     few = _choice(side, candidates, exclude)
     nearest = neighbours.similar_users if side.name == "user" else neighbours.similar_items
+    n = min(check_whole("n", n, least=1, meaning="the length of each list"), max(1, len(side.known)))
     found = nearest(known.model, rows, n=n, **few)
     return _frame(found, ids, side, (side.column, "neighbour"), library)
 

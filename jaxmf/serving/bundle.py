@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from jaxmf.data.history import History
 from jaxmf.data.ids import Vocabulary
 from jaxmf.data.ratings import Columns, Ratings
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
+from jaxmf.serving import models
 from jaxmf.serving.frames import Side, Sides
+from jaxmf.serving.live import Live
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Bundle:
     """Ids, a model and its ratings.
 
     Attributes:
-        tables: What answers: the model, where users were folded in with room for more of them, whose rows are zeros.
+        live: What answers: the model, with the rows that were folded in beside it.
         users: Ids of the users' rows.
         items: Ids of the items' rows.
         history: The ratings that the rows come from, on the host.
@@ -28,7 +28,7 @@ class Bundle:
         library: The frames' library, where no frame is given.
     """
 
-    tables: Model | Posterior
+    live: Live
     users: Vocabulary
     items: Vocabulary
     history: History
@@ -38,16 +38,20 @@ class Bundle:
     library: str = "pandas"
 
     def __repr__(self) -> str:
-        of = f"{len(self.tables)} draws" if isinstance(self.tables, Posterior) else "point estimate"
+        model = self.live.model
+        of = f"{len(model)} draws" if isinstance(model, Posterior) else "point estimate"
         counts = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.history):,} ratings"
-        kernel, rank = self.tables.kernel, self.tables.params.item.rank
-        return f"<{type(self).__name__}: {counts}; {kernel!r}, {of}, rank {rank}>"
+        return f"<{type(self).__name__}: {counts}; {model.kernel!r}, {of}, rank {model.params.item.rank}>"
 
     @cached_property
     def model(self) -> Model | Posterior:
-        """The model with a row for each user, without room for more: a copy where there is room, made once."""
-        exact = self.tables.params.user.bias.shape[-1] == len(self.users)
-        return self.tables if exact else self.tables.take_users(np.arange(len(self.users)))
+        """The model with a row for each user: a copy where users were folded in, made once."""
+        return self.live.whole(len(self.users))
+
+    @cached_property
+    def noise(self) -> float:
+        """Variance of a point estimate's noise about its predictions: O(history), once."""
+        return models.noise(self.model, self.history)
 
     @property
     def ratings(self) -> Ratings:

@@ -9,8 +9,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, ScalarLike
 
+from jaxmf.data.arrays import to_rows
 from jaxmf.data.histories import Block, packed_row, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.data.settings import check_whole
 from jaxmf.model import rows
 from jaxmf.model.links import feedback
 from jaxmf.model.model import Model
@@ -78,12 +80,13 @@ def explain(model: Model | Posterior, ratings: Ratings, item: int, *, points: in
     """
     model = _checked(model, points)
     check_fold_in(model, ratings)
-    check_rows(np.array([item]), model.params.item, "item")
+    (row,) = to_rows([item], "item")
+    check_rows(np.array([row]), model.params.item, "item")
     if len(np.unique(ratings.user)) > 1:
         raise ValueError(f"ratings of {len(np.unique(ratings.user))} users: explain one user at a time")
     packed = packed_row(ratings.item, ratings.rating, ratings.weight)
     points = 1 if model.kernel.linear else points
-    score, baseline, contribution = _explain(model.frozen(), packed, item, points)
+    score, baseline, contribution = _explain(model.frozen(), packed, np.int32(row), points)
     return Explanation(float(score), float(baseline), np.asarray(contribution)[: len(ratings)])
 
 
@@ -98,8 +101,7 @@ def _checked(model: Model | Posterior, points: int) -> Model:
             "the model was trained with features of users that are not their implicit feedback, and explain knows that "
             "alone: explain a model without them"
         )
-    if not points >= 1:
-        raise ValueError(f"points must be 1 or more, got {points}: the integral is taken at so many")
+    check_whole("points", points, least=1, meaning="the number of points that the integral is taken at")
     return model
 
 

@@ -146,13 +146,23 @@ def asked(ids: Ids, side: Side, library: str, name: str) -> tuple[np.ndarray | l
         ids = to_frame(ids)
     native = nw.from_native(ids, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(native, nw.DataFrame):
-        native = _column(native, side.column).unique(maintain_order=True)
+        return _different(to_values(_column(native, side.column), name), side), native.implementation.value
     if isinstance(native, nw.Series):
         return to_values(native, name), native.implementation.value
     try:
         return to_values(ids, name), library
     except ValueError:
         raise ValueError(f"{name} must be several ids, got {ids!r}: pass [{ids!r}]") from None
+
+
+def _different(ids: np.ndarray | list, side: Side) -> np.ndarray | list:
+    """Each id once, in order of appearance."""
+    try:
+        return pd.unique(ids) if isinstance(ids, np.ndarray) else list(dict.fromkeys(ids))
+    except TypeError as error:
+        raise ValueError(
+            f"a {side.name} id can't be looked up ({error}): convert ids to numbers, strings or tuples of these"
+        ) from error
 
 
 def answer(columns: dict[str, Any], library: str) -> Frame:

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, PyTree, ScalarLike
+from jaxtyping import Array, Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
-from jaxmf.data.ratings import AnyArray, Ratings, check
-from jaxmf.data.settings import check_whole
+from jaxmf.data.ratings import AnyArray, Ratings, check, check_type
+from jaxmf.data.settings import check_number, check_whole
 from jaxmf.model.kernels import Kernel, Linear, Logistic, Polynomial
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params, check_rows, predict
@@ -66,17 +66,17 @@ def top_n(
     """
     params, kernel = model.params, model.kernel
     users, kept = _checked(params, users, n, candidates, exclude)
-    size = top.block_size(len(kept))
-    items = _padded(params.item.take(kept), size)
+    width = check_number("width", width, rule="a number", meaning="how many standard deviations are added to a mean")
+    items = params.item if len(kept) == len(params.item) else params.item.take(kept)
     if isinstance(model, Posterior):
         score, rate = Partial(_bounds, kernel, params.user, params.offset, jnp.float32(width)), _as_scored
     elif width:
         raise ValueError(f"width={width}: a point model has no standard deviations; leave it out, or fit by gibbs")
     elif _by_product(params, kernel):
-        score, rate, items = Partial(_products, params.user), partial(_rated, kernel, params), items.matrix()
+        score, rate = Partial(_products, params.user), partial(_rated, kernel, params)
     else:
         score, rate = Partial(_ratings, kernel, params.user, params.offset), _as_scored
-    return _best(score, rate, _blocks(items, size), users, kept, _Asked(n, seen, len(params.item)))
+    return _best(score, rate, items, users, kept, _Asked(n, seen, len(params.item)))
 
 
 class _Asked(NamedTuple):
@@ -87,10 +87,9 @@ class _Asked(NamedTuple):
     n_items: int
 
 
-def _blocks(items: Table | Float[Array, "items c"], size: int) -> PyTree:
+def _blocks(items: Table, size: int) -> Table:
     """Items in blocks of `size`, of a posterior with the draws within."""
-    if not isinstance(items, Table):
-        return items.reshape(-1, size, items.shape[-1])
+    items = _padded(items, size)
     bias = items.bias.reshape(*items.bias.shape[:-1], -1, size)
     factors = items.factors.reshape(*items.factors.shape[:-2], -1, size, items.rank)
     return Table(jnp.moveaxis(bias, -2, 0), jnp.moveaxis(factors, -3, 0))
@@ -103,10 +102,9 @@ def _by_product(params: Params, kernel: Kernel) -> bool:
     return isinstance(kernel, Linear | Logistic)
 
 
-def _products(users: Table, rows: Int[Array, " b"], items: Float[Array, "size c"]) -> Array:
-    """w·h + bᵢ as one matrix product; `items` are (bᵢ, h)."""
-    factors = users.factors[rows]
-    return Table(jnp.ones_like(factors[:, 0]), factors).matrix() @ items.T
+def _products(users: Table, rows: Int[Array, " b"], items: Table) -> Array:
+    """w·h + bᵢ as a matrix product."""
+    return users.factors[rows] @ items.factors.T + items.bias[None]
 
 
 def _ratings(kernel: Kernel, users: Table, offset: ScalarLike, rows: Int[Array, " b"], items: Table) -> Array:
@@ -141,7 +139,7 @@ def _as_scored(_users: AnyArray, _items: AnyArray, score: Array) -> Array:
 def _best(
     score: Partial,
     rate: Callable[[AnyArray, AnyArray, Array], Array],
-    blocks: PyTree,
+    items: Table,
     users: np.ndarray,
     kept: np.ndarray,
     asked: _Asked,
@@ -154,9 +152,8 @@ def _best(
         return out
     position = np.full(n_items, np.iinfo(np.int32).max, np.int32)
     position[kept] = np.arange(len(kept))
-    starts = top.block_size(len(kept)) * np.arange(len(jax.tree.leaves(blocks)[0]), dtype=np.int32)
     for rows, mask, chosen in top.user_blocks(users, _shown(seen, n_items), position):
-        value, at = top.best(score, rows, mask, starts, blocks, most)
+        value, at = _found(score, rows, mask, items, most)
         item = kept[np.minimum(at, len(kept) - 1)]
         left = np.isneginf(value)
         rated = np.where(left, -np.inf, rate(rows, item, value))
@@ -165,6 +162,16 @@ def _best(
             sorted_ = np.take_along_axis(found, order, -1).reshape(-1, most)
             whole[chosen, :most] = sorted_[: chosen.stop - chosen.start]
     return out
+
+
+@partial(jax.jit, static_argnames="n")
+def _found(
+    score: Partial, users: Int[AnyArray, "g b"], masks: top.Mask, items: Table, n: int
+) -> tuple[Float[Array, "g b n"], Int[Array, "g b n"]]:
+    """`top.best` of items that are cut into blocks on the way: one that is whole already is not copied."""
+    size = top.block_size(len(items))
+    starts = size * np.arange(-(-len(items) // size), dtype=np.int32)
+    return top.best(score, users, masks, starts, _blocks(items, size), n)
 
 
 def checked_rows(rows: ArrayLike, table: Table, side: str, *, written: bool = True) -> Int[np.ndarray, " n"]:
@@ -208,6 +215,7 @@ def _shown(seen: Ratings | None, items: int) -> Ratings:
     if seen is None:
         none, numbers = np.zeros(0, np.int32), np.zeros(0, np.float32)
         return Ratings(none, none, numbers, numbers, 0, items)
+    check_type(seen, "seen")
     shown: Ratings = jax.tree.map(np.asarray, seen).replace(n_items=items)
     check(shown)
     return shown if shown.weight.all() else shown.take(shown.weight > 0)
@@ -216,5 +224,7 @@ def _shown(seen: Ratings | None, items: int) -> Ratings:
 def _padded(table: Table, size: int) -> Table:
     """The table with rows that score −inf appended, up to a multiple of `size`."""
     more, draws = -len(table) % size, [(0, 0)] * (table.bias.ndim - 1)
+    if not more:
+        return table
     bias = jnp.pad(table.bias, [*draws, (0, more)], constant_values=-jnp.inf)
     return Table(bias, jnp.pad(table.factors, [*draws, (0, more), (0, 0)]))

@@ -16,11 +16,13 @@ from jaxmf.keeping import kept
 from jaxmf.keeping.checkpoint import Checkpoint, read, write
 from jaxmf.keeping.files import sensible
 from jaxmf.model.kernels import Kernel
+from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import answers, models, shapes, updates
 from jaxmf.serving.bundle import Bundle
 from jaxmf.serving.fitting import Method, Settings, fit_model, kernel_of
 from jaxmf.serving.frames import Ids, Unknown, UnknownItems, checked, known_items, pair_rows
+from jaxmf.serving.live import Live
 from jaxmf.training.loop import Watch
 
 Solved = Literal["new", "touched"]
@@ -100,7 +102,7 @@ class Recommender(Bundle):
         settings = Settings(kernel_of(kernel, *scale), method, rank, prior, epochs, implicit, watch)
         model = fit_model(key, ratings, settings)
         library = to_frame(frame).implementation.value
-        fitted = cls(model, users, items, History(ratings), columns, scale, library=library)
+        fitted = cls(Live.of(model), users, items, History(ratings), columns, scale, library=library)
         return fitted if keep_history else fitted.without_history()
 
     def predict(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
@@ -115,7 +117,7 @@ class Recommender(Bundle):
             ValueError: If a column is missing, or an id is unknown and that is an error.
         """
         user, item = pair_rows(pairs, self.sides, unknown=unknown)
-        predicted = np.clip(models.predict(self.tables, user, item), *self.scale)
+        predicted = np.clip(models.predict(self.live, user, item), *self.scale)
         return np.where((user < 0) | (item < 0), np.nan, predicted) if unknown == "nan" else predicted
 
     def predict_std(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
@@ -128,8 +130,11 @@ class Recommender(Bundle):
             ValueError: As `predict`, or if the history that it needs was dropped.
         """
         user, item = pair_rows(pairs, self.sides, unknown=unknown)
-        answers.check_spread(self.tables, self.frozen)
-        std = models.std(self.tables, self.ratings, user, item)
+        answers.check_spread(self.live.model, self.frozen)
+        if isinstance(self.live.model, Posterior):
+            std = models.spread(self.live, user, item)
+        else:
+            std = models.std(self.model, self.history, self.noise, user, item)
         return np.where((user < 0) | (item < 0), np.nan, std) if unknown == "nan" else std
 
     def fold_in(
@@ -138,8 +143,9 @@ class Recommender(Bundle):
         """A recommender that knows the ratings of `frame` too; this one stays as it is.
 
         The last rating of a pair wins. The rows of all users in the frame, new or known, and of its new items are
-        solved; nothing is trained again. It costs the ratings of those rows, however long the history is, and a copy
-        of the users' table. Without ratings it is the recommender as it is, to which a new user is a stranger.
+        solved; nothing is trained again. It costs the ratings of those rows, however long the history is and however
+        many users there are; a new item costs a copy of the tables. Without ratings it is the recommender as it is, to
+        which a new user is a stranger.
 
         Args:
             frame: What is new, in columns of the names that `fit` was given.
@@ -182,8 +188,8 @@ class Recommender(Bundle):
     def warm(self, *, ratings: int = 1000, users: int = 1, n: int = 10) -> None:
         """Compile what requests need, so that none of them waits: `fold_in` of known items' ratings, and `recommend`.
 
-        An item that is new changes the table of items, and so does the users' table when it doubles (from 256 rows on);
-        then everything is compiled again.
+        An item that is new changes the table of items, and then everything is compiled again; what looks up users'
+        rows is when their table doubles.
 
         Args:
             ratings: Most ratings of the users of a request together, those that they had before included.
@@ -195,7 +201,7 @@ class Recommender(Bundle):
         """
         for name, given in (("ratings", ratings), ("users", users), ("n", n)):
             check_whole(name, given, least=1, meaning="what a request has at most")
-        shapes.warm(self.tables, len(self.users), self.scale[0], ratings=ratings, users=users, n=n)
+        shapes.warm(self.live, len(self.users), self.scale[0], ratings=ratings, users=users, n=n)
 
     def without_history(self) -> "Recommender":
         """The same without ratings: it answers and folds new users in; rows of its own can't be solved again."""
@@ -277,4 +283,4 @@ class Recommender(Bundle):
         _, arrays, documents = read(path, KIND)
         with sensible(path):
             fields = kept.to_fields(arrays, documents)
-            return cls(fields.pop("model"), history=History(fields.pop("ratings")), **fields)
+            return cls(Live.of(fields.pop("model")), history=History(fields.pop("ratings")), **fields)

@@ -15,25 +15,13 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.serving import models
+from jaxmf.serving.live import Live
 from jaxmf.serving.recommend import TopN
 from jaxmf.serving.top import SEEN
 
-ROOM = 256
-"""Least rows of a users' table that is folded into."""
-
-
-def room(users: int) -> int:
-    """Rows of a table for so many users: a power of two.
-
-    Example:
-        >>> room(3), room(257)
-        (256, 512)
-    """
-    return max(ROOM, 1 << (users - 1).bit_length())
-
 
 def best(
-    model: Model | Posterior,
+    live: Live,
     rows: Int[np.ndarray, " b"],
     *,
     n: int,
@@ -42,35 +30,34 @@ def best(
 ) -> TopN:
     """Each user's `n` best items, from a program for up to so many users and items."""
     asked = np.pad(rows, (0, rung(len(rows)) - len(rows)), constant_values=-1)
-    found = models.best(model, asked, n=rung(n), seen=seen, **few)
+    found = models.best(live, asked, n=rung(n), seen=seen, **few)
     return TopN(*(np.ascontiguousarray(part[: len(rows), :n]) for part in found))
 
 
-def warm(model: Model | Posterior, known: int, rating: float, *, ratings: int, users: int, n: int) -> None:
+def warm(live: Live, known: int, rating: float, *, ratings: int, users: int, n: int) -> None:
     """Run all programs that fold-ins and recommendations need up to these numbers.
 
     Args:
-        model: The model.
+        live: The model.
         known: Users that have a row.
         rating: A rating that the kernel can fit.
         ratings: Most ratings of a request.
         users: Most users.
         n: Most items to recommend.
     """
-    for size in sorted({room(max(1, known)), room(known + users)}):
-        grown = model
-        for at, (width, pages) in enumerate(ladder_shapes(ratings, users)):
-            request = _request(grown, size, rating, width, pages)
-            grown = models.solved(grown, request, np.unique(request.user), NONE)
-            if not at:  # again, from a table that has the room
-                grown = models.solved(grown, request, np.unique(request.user), NONE)
+    for size in _rungs(users):
+        for width, pages in ladder_shapes(ratings, users):
+            request = _request(live.model, size, rating, width, pages)
+            live.solved(request, np.unique(request.user), NONE)
+    full = live.filled(known + users)
+    for of in (live, full):
         for asked in _rungs(users):
             for length in _rungs(n):
-                best(model, np.arange(asked) % max(1, known), n=length, seen=None)
+                best(of, np.arange(asked) % max(1, known), n=length, seen=None)
                 for most in _rungs(max(SEEN, ratings)):
-                    seen = _ratings(grown, np.zeros(most, np.int32), asked, rating)
-                    best(grown, np.zeros(asked, np.int32), n=length, seen=seen)
-        jax.block_until_ready(jax.tree.leaves(grown.params))
+                    seen = _ratings(live.model, np.zeros(most, np.int32), asked, rating)
+                    best(of, np.zeros(asked, np.int32), n=length, seen=seen)
+    jax.block_until_ready(jax.tree.leaves(full))
 
 
 def _rungs(n: int) -> list[int]:

@@ -14,9 +14,9 @@ from jaxmf.data.history import NONE, History
 from jaxmf.data.ids import Vocabulary
 from jaxmf.data.ratings import Dataset
 from jaxmf.model.kernels import check_ratings
-from jaxmf.serving import models, shapes
 from jaxmf.serving.answers import check_history
 from jaxmf.serving.bundle import Bundle
+from jaxmf.serving.live import Live
 
 Held = TypeVar("Held", bound=Bundle)
 
@@ -32,7 +32,7 @@ def folded(known: Held, new: Dataset, *, touched: bool) -> Held:
     Raises:
         ValueError: If a rating is outside the kernel's scale, or a row to solve has lost its history.
     """
-    check_ratings(known.tables.kernel, new.ratings.rating)
+    check_ratings(known.live.model.kernel, new.ratings.rating)
     users, rated = np.unique(new.ratings.user), np.unique(new.ratings.item)
     items = rated if touched else rated[rated >= len(known.items)]
     for side, rows in zip(known.sides, (users, items), strict=True):
@@ -74,7 +74,7 @@ def without_users(known: Held, rows: Int[np.ndarray, " b"]) -> Held:
     items = np.unique(known.history.of_users(rows).item)
     left = replace(
         known,
-        tables=known.tables.take_users(kept),
+        live=Live.of(known.model.take_users(kept)),
         users=Vocabulary(known.users.index[kept]),
         history=known.history.take_users(kept),
         frozen=(int(np.searchsorted(kept, known.frozen[0])), known.frozen[1]),
@@ -90,8 +90,8 @@ def without_history(known: Held) -> Held:
 
 def items_alone(known: Held) -> Held:
     """Without users and ratings."""
-    tables, history = known.tables.take_users(NONE), History(known.ratings.take(NONE).replace(n_users=0))
-    return replace(known, tables=tables, users=Vocabulary(), history=history, frozen=(0, len(known.items)))
+    live, history = Live.of(known.live.model.take_users(NONE)), History(known.ratings.take(NONE).replace(n_users=0))
+    return replace(known, live=live, users=Vocabulary(), history=history, frozen=(0, len(known.items)))
 
 
 def _with_history(known: Bundle, items: Int[np.ndarray, " c"]) -> Int[np.ndarray, " c"]:
@@ -99,7 +99,6 @@ def _with_history(known: Bundle, items: Int[np.ndarray, " c"]) -> Int[np.ndarray
 
 
 def _solved(known: Held, users: Int[np.ndarray, " b"], items: Int[np.ndarray, " c"]) -> Held:
-    """With these rows solved from the history, and with room for users to come."""
-    touched = known.history.touching(users=users, items=items)
-    touched = touched.replace(n_users=shapes.room(len(known.users)))
-    return replace(known, tables=models.solved(known.tables, touched, users, items))
+    """With these rows solved from the history."""
+    touched = known.history.touching(users=users, items=items).replace(n_users=len(known.users))
+    return replace(known, live=known.live.solved(touched, users, items))

@@ -2,6 +2,8 @@
 
 from typing import no_type_check
 
+import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
@@ -62,6 +64,11 @@ class Model(struct.PyTreeNode):
         """The model with another table of users."""
         return self.replace(params=self.params.replace(user=table))
 
+    def with_strangers(self, table: Table) -> "Model":
+        """The model with a table of other users, and nothing said of an item by their having rated it."""
+        model = self.with_users(table)
+        return model.replace(links=self.links._replace(item=unheard(table))) if self.implicit[1] else model
+
     def advanced(self) -> "Model":
         """Itself: a point model draws nothing."""
         return self
@@ -103,6 +110,11 @@ class Model(struct.PyTreeNode):
         mean = links.said_of(block, self.link() if self.implicit[0] else None, self.params.item.rank)
         mean = mean if said is None else said
         return Problem(self.kernel, self.params.offset, self.params.item, block, mean, self.priors.user.precision(n))
+
+
+def unheard(table: Table) -> Table:
+    """The items' link to the users of a table, of whom it says nothing: zeros."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), table)
 
 
 def grown_links(links: Links, implicit: tuple[bool, bool], n_users: int, n_items: int) -> Links:

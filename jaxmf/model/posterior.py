@@ -16,7 +16,7 @@ from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.likelihoods import Gaussian, Likelihood, Ordinal
 from jaxmf.model.links import Links
-from jaxmf.model.model import Model, described, grown_links
+from jaxmf.model.model import Model, described, grown_links, unheard
 from jaxmf.model.params import Params, given_rows, predict
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.model.tables import Table, resized
@@ -105,6 +105,13 @@ class Posterior(struct.PyTreeNode):
     def with_users(self, table: Table) -> "Posterior":
         """The posterior with another table of users for each draw."""
         return self.replace(draws=self.draws.replace(params=self.params.replace(user=table)))
+
+    def with_strangers(self, table: Table) -> "Posterior":
+        """The posterior with a table of other users for each draw, as `Model.with_strangers`."""
+        posterior = self.with_users(table)
+        if not self.implicit[1]:
+            return posterior
+        return posterior.replace(draws=posterior.draws.replace(item=self.draws.item.replace(link=unheard(table))))
 
     def advanced(self) -> "Posterior":
         """The posterior with the key of the next fold-in."""

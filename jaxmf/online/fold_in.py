@@ -172,9 +172,7 @@ def fold_in_user(
             raise ValueError(f"weights {weights}: weights must be finite and 0 or more")
     said = said_of_rows(model, features, 1)
     user = solve_user(on_device(model.frozen()), packed, said)
-    if model.implicit[1]:  # what being rated by another user says is of no use to this one
-        model = model.take_users(np.zeros(0, np.int32)).grown(1, 0)
-    return model.with_users(user)
+    return model.with_strangers(user)
 
 
 def _written(model: Fitted, users: Int[AnyArray, " b"]) -> Fitted:

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 RESULTS ?= results
+JOBS ?= 1
 INSTALLED := $(VENV)/.installed
 
 .PHONY: install train test check docs results benchmark lock clean
@@ -22,7 +23,7 @@ train: $(INSTALLED)
 	$(RUN) scripts/summary.py --results $(RESULTS)
 
 test: $(INSTALLED)
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(RUN) -m ruff check .
@@ -33,8 +34,9 @@ check: $(INSTALLED)
 	$(MAKE) docs
 	$(RUN) scripts/check_pages.py
 
+# One notebook at a time, as the pages' times are measured meanwhile; JOBS=2 halves the wait where nobody reads them.
 docs: $(INSTALLED)
-	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(RUN) -m sphinx -W --keep-going -j $(JOBS) -b html docs docs/_build/html
 
 # The tables of the results page and the first page's picture, with the times of `make benchmark` where that has run:
 # about half an hour.

@@ -102,9 +102,10 @@ def refuse_undocumented(app: Sphinx, exception: Exception | None) -> None:
     both. It runs at the end of every build, since a new module touches no page and so is not seen while pages are read.
     """
     if exception is None:
+        names = list(public_names())  # first, as it imports what other processes may have read the pages of
         described = app.env.domains.python_domain.objects
         shown = {name for name in described if name not in sys.modules or sys.modules[name].__doc__}
-        missing = [name for name in public_names() if name not in shown]
+        missing = [name for name in names if name not in shown]
         if missing:
             raise ExtensionError(
                 f"{len(missing)} public names are undocumented: {', '.join(missing)}. Give each a docstring, "

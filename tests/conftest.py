@@ -1,7 +1,9 @@
 """How every test runs: strict dtypes and ranks, shapes checked, one set of small ratings."""
 
+import gc
 import os
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import jaxtyping
@@ -13,6 +15,8 @@ from platformdirs import user_cache_dir
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Nearly all of the tests' time is compiling: what runs for a moment need not be compiled for speed, nor twice.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+# In jaxlib 0.10 the newer emitters, which later ones have alone, double the time of compiling.
+os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", user_cache_dir("jaxmf-tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
@@ -25,6 +29,8 @@ import numpy as np
 from reference import Problem, random_ratings
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.collect()
+gc.freeze()  # what is imported stays: a seventh of the tests' time was looking through it
 
 SHARED = Path(__file__).parents[2] / "shared"
 

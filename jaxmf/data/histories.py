@@ -102,18 +102,22 @@ def blocks(
     return tuple(stacks)
 
 
-def joint_blocks(ratings: Ratings, *, pages: int = PAGES) -> tuple[Block, ...]:
+def joint_blocks(ratings: Ratings, *, pages: int = PAGES, positions: bool = False) -> tuple[Block, ...]:
     """Both sides' histories over one table that holds the users' rows and then the items'.
 
     Ordinary rows of both sides share one stack, so that one program of half the size serves both. The blocks are in the
-    order of a sweep: all users, then all items, and none has rows of both. `pages` as in `blocks`.
+    order of a sweep: all users, then all items, and none has rows of both. `pages` as in `blocks`; with `positions`,
+    `other` is which rating it is instead of which row was rated.
     """
     n_users, n_rows = ratings.n_users, ratings.n_users + ratings.n_items
     by_user = ratings.replace(item=np.asarray(ratings.item) + n_users, n_users=n_rows, n_items=n_rows)
     counts = np.bincount(ratings.user, minlength=n_users), np.bincount(ratings.item, minlength=ratings.n_items)
     width = page_width(np.concatenate(counts), WIDTHS, WASTE)
-    users = blocks(by_user, np.arange(n_users), width=width, pages=pages)
-    items = blocks(by_user.transpose(), np.arange(n_users, n_rows), width=width, pages=pages)
+    sides = by_user, by_user.transpose()
+    if positions:
+        sides = tuple(side.replace(item=np.arange(len(ratings)), n_items=len(ratings)) for side in sides)
+    users = blocks(sides[0], np.arange(n_users), width=width, pages=pages)
+    items = blocks(sides[1], np.arange(n_users, n_rows), width=width, pages=pages)
     ordinary = [stack for stack in (*users, *items) if stack.owner.shape[1] <= PAGES]
     long_users, long_items = ([stack for stack in side if stack.owner.shape[1] > PAGES] for side in (users, items))
     return (*long_users, *([_joined(ordinary)] if ordinary else []), *long_items)

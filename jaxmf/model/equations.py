@@ -97,11 +97,9 @@ def curved(problem: Problem, x: Table) -> tuple[Float[Array, " b"], cg.MatVec, T
         losses, gradient, matrix = sum_parts(matrices, block)
         matvec = _by_matrix(matrix, precision)
     else:
-        *terms, hessian = of_pages(block)
-        losses, gradient = sums(block, tuple(terms))
-
-        def matvec(d: Table) -> Table:
-            return sums(block, hessian(d[block.owner])) + d * precision
+        of_page, slope, hessian = of_pages(block)
+        losses, gradient = sums(block, (of_page, slope))
+        matvec = lambda d: sums(block, hessian(d[block.owner])) + d * precision  # noqa: E731
 
     away = x - problem.mean
     return losses + away.dot(away * precision), matvec, (problem.mean - x) * precision - gradient
@@ -111,7 +109,7 @@ def scale(problem: Problem, x: Table) -> Table:
     """The `scale` of `linearised`, alone."""
     b, k = x.factors.shape
 
-    def of_part(part: Block) -> tuple:
+    def of_part(part: Block) -> tuple[tuple[Float[Array, " b"], Float[Array, " b"]], Table]:
         j, error = _gradients(problem, x, part)
         return _traces(j, part, b, k), _transposed(part, b, j, error, k)
 
@@ -119,17 +117,14 @@ def scale(problem: Problem, x: Table) -> Table:
     return _mean_diagonal(*traces, rhs) + problem.precision
 
 
-def _gradients(problem: Problem, x: Table, part: Block) -> tuple[Table, Float[Array, "p w"]]:
+def _gradients(problem: Problem, x: Table, part: Block) -> tuple[Table, Float[AnyArray, "p w"]]:
     """J and We."""
     predicted, j = problem.gradients(x[part.owner], part)
     return j, part.weight * (part.rating - predicted)
 
 
 def _by_matrix(matrix: Float[Array, "b c c"], precision: Table) -> cg.MatVec:
-    def matvec(d: Table) -> Table:
-        return Table.of_matrix(jnp.einsum("bkl,bl->bk", matrix, d.matrix())) + d * precision
-
-    return matvec
+    return lambda d: Table.of_matrix(jnp.einsum("bkl,bl->bk", matrix, d.matrix())) + d * precision
 
 
 def _traces(j: Table, block: Block, b: int, rank: int) -> tuple[Float[Array, " b"], Float[Array, " b"]]:

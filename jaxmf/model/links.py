@@ -62,7 +62,7 @@ def penalty(link: Table, precision: Table) -> Float[Array, ""]:
 
 def solve_link(
     features: Features,
-    rows: Table,
+    rest: Table,
     precision: Table,
     link_precision: Table,
     start: Table,
@@ -77,7 +77,7 @@ def solve_link(
 
     Args:
         features: F.
-        rows: X, the rows less what is constant in their means.
+        rest: X less F·`start`, where X are the rows less what is constant in their means.
         precision: Λ, the precision of each row: (`rows`,) and (`rows`, 1).
         link_precision: P, a scalar for the bias and one for the factors.
         start: Where the link begins.
@@ -88,7 +88,7 @@ def solve_link(
     def matvec(link: Table) -> Table:
         return feature_sums(features, precision * row_means(features, link)) + _scaled(link, link_precision)
 
-    rhs = feature_sums(features, precision * rows) - matvec(start)
+    rhs = feature_sums(features, precision * rest) - _scaled(start, link_precision)
     squared = tuple(stack.replace(rating=stack.rating**2) for stack in features.by_feature)
     diagonal = jax.tree.map(jnp.add, _times(squared, precision, features.n_features), link_precision)
     return start + _column_cg(matvec, rhs if noise is None else rhs + noise, diagonal, steps)
@@ -100,7 +100,8 @@ def most_probable(
     """The link that lowers the objective most, given the rows; `n` is the total weight of each row's ratings."""
     if features is None:
         return start
-    return solve_link(features, rows, prior.precision(n), prior.link_precision(), start, steps=STEPS)
+    rest = rows - row_means(features, start)
+    return solve_link(features, rest, prior.precision(n), prior.link_precision(), start, steps=STEPS)
 
 
 def block_means(block: Block, link: Table, n_rows: int) -> Table:

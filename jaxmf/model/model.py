@@ -67,7 +67,9 @@ class Model(struct.PyTreeNode):
     def with_strangers(self, table: Table) -> "Model":
         """The model with a table of other users, and nothing said of an item by their having rated it."""
         model = self.with_users(table)
-        return model.replace(links=self.links._replace(item=unheard(table))) if self.implicit[1] else model
+        if self.links is None or not self.implicit[1]:
+            return model
+        return model.replace(links=self.links._replace(item=unheard(table)))
 
     def advanced(self) -> "Model":
         """Itself: a point model draws nothing."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -144,9 +145,11 @@ class Noise(NamedTuple):
 
 def noise(key: Key[Array, ""], block: Block, rank: int, times: tuple[int, ...] = ()) -> Noise:
     """The noise of a block's rows and ratings; so many times, in axes in front."""
-    key_ratings, key_prior = jax.random.split(key)
-    row = jax.random.normal(key_prior, (*times, len(block.rows), 1 + rank))
-    return Noise(jax.random.normal(key_ratings, (*times, *block.rating.shape)), Table(row[..., 0], row[..., 1:]))
+    b, pages = len(block.rows), block.rating.shape
+    drawn = jax.random.normal(key, (*times, block.rating.size + b * (1 + rank)))
+    of_rating, bias, factors = jnp.split(drawn, np.cumsum([block.rating.size, b]), -1)
+    row = Table(bias, factors.reshape(*times, b, rank))
+    return Noise(of_rating.reshape(*times, *pages), row)
 
 
 def perturbed(problem: Problem, noise: Noise) -> Problem:
@@ -178,7 +181,7 @@ class _Search(NamedTuple):
     `first` is the size of each row's gradient at its start, `solved` whether it has fallen far enough since.
     """
 
-    count: Int[Array, ""]
+    taken: Int[Array, ""]
     x: Table
     loss: Float[Array, " b"]
     step: Table
@@ -191,21 +194,21 @@ def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: floa
     diagonal = scale(problem, start)
 
     def unfinished(search: _Search) -> Bool[Array, ""]:
-        return (search.count < steps) & ~jnp.all(search.solved)
+        return (search.taken < steps) & ~jnp.all(search.solved)
 
     def step(search: _Search) -> _Search:
         trial = search.x + search.step
         loss, matvec, rhs = curved(problem, trial)
         lower = _lower(loss, search.loss)
         size = rhs.dot(rhs / diagonal)
-        first = jnp.where(search.count == 0, size, search.first)
+        first = jnp.where(search.taken == 0, size, search.first)
         solved = lower & (size <= tol**2 * first)
         share = jnp.sqrt(first / jnp.where(size > 0, size, 1))
         near = jnp.maximum(FORCING, tol / 2 * share) if tol else 0.0
         going = (lower & ~solved).astype(loss.dtype)
         ahead = cg.solve(matvec, rhs.scale(going), diagonal, steps=cg_steps, tol=near)
         x, loss = trial.where(lower, search.x), jnp.where(lower, loss, search.loss)
-        return _Search(search.count + 1, x, loss, ahead.where(lower, _cut(search.step)), first, solved)
+        return _Search(search.taken + 1, x, loss, ahead.where(lower, _cut(search.step)), first, solved)
 
     b = len(start)
     begin = _Search(jnp.int32(0), start, jnp.full(b, jnp.inf), start - start, jnp.zeros(b), jnp.zeros(b, bool))

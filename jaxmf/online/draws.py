@@ -133,4 +133,4 @@ def _mirrored(s: int, noise: Callable[[int], PyTree]) -> PyTree:
 
 def _joined(x: Shaped[Array, "s b ..."]) -> Shaped[Array, "..."]:
     """The first two axes as one."""
-    return x.reshape(-1, *x.shape[2:])
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])

@@ -1,11 +1,13 @@
 """Gibbs sampling: chains of sweeps, the draws that are kept of them, and the mean of what they predict."""
 
+from functools import partial
 from typing import NamedTuple, no_type_check
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 from jaxtyping import Array, Float, Int, Key, ScalarLike
 
 from jaxmf.data.features import Sides, check_rows
@@ -123,10 +125,8 @@ def fit(  # noqa: PLR0913 a trainer
     held = None if watch.validation is None else filled(watch.validation, even(len(watch.validation)))
     n = 0 if held is None else len(held)
 
-    def start(key: Key[Array, ""]) -> Chain:
-        state = init(key, ratings, kernel=kernel, rank=rank, likelihood=likelihood, features=features)
-        kept = jax.tree.map(lambda x: jnp.zeros((keep // chains, *x.shape), x.dtype), state.draw)
-        return Chain(state, kept, jnp.zeros(n), jnp.int32(0), burn, sweeps - burn)
+    def start(key: Key[Array, ""]) -> State:
+        return init(key, ratings, kernel=kernel, rank=rank, likelihood=likelihood, features=features)
 
     settings = {
         "likelihood": type(likelihood).__name__,
@@ -136,13 +136,29 @@ def fit(  # noqa: PLR0913 a trainer
         "chains": chains,
         "validation": watch.validation,
     }
+    state = jax.vmap(start)(keys)
     of = loop.Run(ratings, kernel, sweeps, "standardise the features", settings, _running_rmse)
     data = data_of(ratings, likelihood, features), held
-    chain, log = loop.run(jax.vmap(start)(keys), data, _SWEEPS[chains > 1], of, watch)
+    kept, total = _room(state.draw, keep // chains, n)
+    begin = Chain(state, kept, total, jnp.zeros(chains, jnp.int32), burn, sweeps - burn)
+    chain, log = loop.run(begin, data, _SWEEPS[chains > 1], of, watch)
     predicted = np.asarray(chain.total.mean(0))[: len(watch.validation or ())] / (sweeps - burn)
-    draws = jax.tree.map(lambda x: x.reshape(keep, *x.shape[2:]), chain.kept)
-    posterior = Posterior(draws, kernel, jax.random.fold_in(keys[0], 1), features.implicit)
+    posterior = Posterior(_one_after_another(chain.kept), kernel, jax.random.fold_in(keys[0], 1), features.implicit)
     return GibbsFit(posterior, log.history, log.seconds, log.compile_seconds, predicted)
+
+
+@partial(jax.jit, static_argnames=("keep", "n"))
+def _room(draw: Draw, keep: int, n: int) -> tuple[Draw, Float[Array, "chains n"]]:
+    """What chains have gathered before their first sweep: zeros for `keep` draws each and for `n` predictions."""
+    chains = len(draw.noise)
+    kept = jax.tree.map(lambda x: jnp.zeros((chains, keep, *x.shape[1:]), x.dtype), draw)
+    return kept, jnp.zeros((chains, n))
+
+
+@jax.jit
+def _one_after_another(kept: Draw) -> Draw:
+    """Every chain's draws along one axis."""
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), kept)
 
 
 def _one_chain(chain: Chain, data: tuple[Data, Ratings | None], kernel: Kernel) -> tuple[Chain, Info]:
@@ -166,8 +182,12 @@ def _sweep(chain: Chain, data: Data, validation: Ratings | None, *, kernel: Kern
     state, info = step(chain.state, data, kernel=kernel)
     after, keep = chain.sweep + 1 - chain.burn, len(chain.kept.noise)
     slot, before = after * keep // chain.span, (after - 1) * keep // chain.span
-    slot = jnp.where((after > 0) & (slot > before), slot - 1, keep)  # past the end nothing is written
-    kept = jax.tree.map(lambda all, one: all.at[slot].set(one, mode="drop"), chain.kept, state.draw)
+    due, at = (after > 0) & (slot > before), jnp.maximum(slot - 1, 0)
+
+    def kept_in(all: Array, one: Array) -> Array:
+        return lax.dynamic_update_index_in_dim(all, jnp.where(due, one, all[at]), at, 0)
+
+    kept = jax.tree.map(kept_in, chain.kept, state.draw)
     total = chain.total
     if validation is not None:
         total += jnp.where(after > 0, state.draw.predict(kernel, validation.user, validation.item), 0)

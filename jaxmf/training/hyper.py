@@ -1,7 +1,10 @@
 """What rows are drawn from: draws of a side's column means and precisions, and of its link, given its rows."""
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Key
 
@@ -17,53 +20,47 @@ LINK_STEPS = 6
 def sample_side(key: Key[Array, ""], table: Table, side: Population, features: Features | None) -> Population:
     """A side's means, precisions and link, given its rows.
 
-    Each column's mean and precision together have the prior normal–gamma(0, 1, 1, 1).
+    Each column's mean and precision together have the prior normal–gamma(0, 1, 1, 1), the precision of the link's
+    entries gamma(1, 1). The link is drawn by noise-injected conjugate gradients.
     """
-    key_precision, key_mean, key_link = jax.random.split(key, 3)
-    n, link = len(table), side.link.matrix()
-    rest = table if features is None else table - links.row_means(features, side.link)
+    n, link, columns = len(table), side.link.matrix(), 1 + table.rank
+    shapes = ((columns, 2 + n + len(link)), (1, columns), (n, columns), link.shape, (2 + link.size,))
+    of_precision, of_mean, *of_link = _normals(key, shapes if features is not None else shapes[:2])
+    rest = table - links.means(features, side.link, table)
     average = rest.matrix().mean(0, keepdims=True)
     shrunk = n / (n + 1)
     squares = jnp.sum((rest.matrix() - average) ** 2, 0, keepdims=True) + shrunk * average**2
     rate = 1 + (squares + side.link_precision * jnp.sum(link**2, 0, keepdims=True)) / 2
-    precision = half_squares(key_precision, jnp.ones(2 + n + len(link)), rate) / rate
-    mean = shrunk * average + jax.random.normal(key_mean, average.shape) * lax.rsqrt((n + 1) * precision)
+    precision = half_squares(of_precision)[None] / rate
+    mean = shrunk * average + of_mean * lax.rsqrt((n + 1) * precision)
     side = side.replace(mean=Table.of_matrix(mean)[0], precision=Table.of_matrix(precision)[0])
-    return side if features is None else sample_link(key_link, table, side, features)
+    if features is None:
+        return side
 
-
-def sample_link(key: Key[Array, ""], table: Table, side: Population, features: Features) -> Population:
-    """The link given its side's rows, by noise-injected conjugate gradients, and the precision of its entries.
-
-    That precision has the prior gamma(1, 1).
-    """
-    key_rows, key_link, key_precision = jax.random.split(key, 3)
-    precision = _row(side.precision)
-
-    def noise(key: Key[Array, ""], like: Table) -> Table:
-        normal = jax.random.normal(key, (len(like), 1 + like.rank))
-        return Table.of_matrix(normal * lax.rsqrt(precision))
-
-    rest = Table.of_matrix(table.matrix() - _row(side.mean)) + noise(key_rows, table)
+    of_rows, of_entries, of_ridge = of_link
+    rest = Table.of_matrix(rest.matrix() - mean + of_rows * lax.rsqrt(precision))
     # In units of the rows' precision, a column each.
-    one, ridge = Table(jnp.ones(len(table)), jnp.ones((len(table), 1))), side.link_precision
-    prior_noise = jax.tree.map(lambda x: jnp.sqrt(ridge) * x, noise(key_link, side.link))
-    link = links.solve_link(features, rest, one, Table(ridge, ridge), side.link, steps=LINK_STEPS, noise=prior_noise)
-    rate = 1 + jnp.sum(precision * link.matrix() ** 2) / 2
-    entries = link.matrix().size
-    return side.replace(link=link, link_precision=half_squares(key_precision, jnp.ones(2 + entries), rate) / rate)
+    one, ridge = Table(jnp.ones(n), jnp.ones((n, 1))), side.link_precision
+    noise = Table.of_matrix(of_entries * jnp.sqrt(ridge) * lax.rsqrt(precision))
+    ridges = Table(ridge, ridge)
+    found = links.solve_link(features, rest, one, ridges, side.link, steps=LINK_STEPS, noise=noise)
+    rate = 1 + jnp.sum(precision * found.matrix() ** 2) / 2
+    return side.replace(link=found, link_precision=half_squares(of_ridge) / rate)
 
 
-def half_squares(key: Key[Array, ""], counted: Float[AnyArray, " n"], like: Float[AnyArray, "..."]) -> Array:
-    """Draws from gamma(n/2, 1) in the shape of `like`: half a sum of squared standard normals, those `counted` with 1.
+def half_squares(normal: Float[Array, "... n"], counted: Float[AnyArray, " n"] | None = None) -> Float[Array, "..."]:
+    """Draws from gamma(n/2, 1): half a sum of squared standard normals, of those `counted` with 1.
 
     It needs no rejection: several times less to compile than a sampler for any shape, and no dearer than the draw of
     the `n` rows that it follows.
     """
-    squares = jax.random.normal(key, (*like.shape, len(counted))) ** 2
-    return squares @ counted / 2
+    squares = normal**2
+    return (squares.sum(-1) if counted is None else squares @ counted) / 2
 
 
-def _row(columns: Table) -> Float[Array, "1 c"]:
-    """A scalar bias and `k` factors as a table's row."""
-    return jax.tree.map(lambda x: x[None], columns).matrix()
+def _normals(key: Key[Array, ""], shapes: tuple[tuple[int, ...], ...]) -> list[Float[Array, "..."]]:
+    """Standard normal numbers in these shapes, made in one place: each such place takes as long again to compile."""
+    sizes = [math.prod(shape) for shape in shapes]
+    drawn = lax.optimization_barrier(jax.random.normal(key, (sum(sizes),)))
+    parts = jnp.split(drawn, np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -7,7 +7,8 @@ until they are uncorrelated. Prior means from features after Simm et al. (2017, 
 after Albert & Chib (1993).
 """
 
-from typing import NamedTuple, cast, no_type_check
+from functools import partial
+from typing import cast, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.features import Features, Sides
-from jaxmf.data.histories import Block, blocks, even, evened, filled
+from jaxmf.data.histories import Block, even, evened, filled, joint_blocks
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
@@ -48,39 +49,28 @@ class State(struct.PyTreeNode):
     key: Key[Array, ""]
 
 
-class Places(NamedTuple):
-    """Which rating, by position, is in each slot of either side's blocks: what writes other numbers in their place."""
-
-    user: tuple[Int[AnyArray, "g p w"], ...]
-    item: tuple[Int[AnyArray, "g p w"], ...]
-
-
 @no_type_check
 class Data(struct.PyTreeNode):
-    """The training ratings, the same as blocks of either side, with features, and where ratings are for latent ones."""
+    """The training ratings, the same as blocks of both sides' rows, and features.
+
+    Attributes:
+        ratings: The ratings.
+        blocks: The same in `jaxmf.histories.joint_blocks`.
+        features: Features of either side.
+        places: Which rating is in each slot of the blocks, where latent numbers are written in their place.
+    """
 
     ratings: Ratings
-    user: tuple[Block, ...]
-    item: tuple[Block, ...]
+    blocks: tuple[Block, ...]
     features: Sides
-    places: Places | None = None
+    places: tuple[Int[AnyArray, "g p w"], ...] | None = None
 
 
 def data_of(ratings: Ratings, likelihood: Likelihood = Gaussian(), features: Sides = Sides()) -> Data:
     """What `step` takes, on the host."""
-    where = places(ratings) if likelihood.latent else None
-    user, item = (tuple(map(evened, blocks(side))) for side in (ratings, ratings.transpose()))
-    return Data(filled(ratings, even(len(ratings))), user, item, features, where)
-
-
-def places(ratings: Ratings) -> Places:
-    """Where the ratings are in both sides' blocks."""
-
-    def of(ratings: Ratings) -> tuple[Int[AnyArray, "g p w"], ...]:
-        n = len(ratings)
-        return tuple(evened(stack).other for stack in blocks(ratings.replace(item=np.arange(n), n_items=n)))
-
-    return Places(of(ratings), of(ratings.transpose()))
+    both = tuple(map(evened, joint_blocks(ratings)))
+    places = [evened(stack).other for stack in joint_blocks(ratings, positions=True)] if likelihood.latent else None
+    return Data(filled(ratings, even(len(ratings))), both, features, places and tuple(places))
 
 
 def init(
@@ -93,43 +83,86 @@ def init(
     features: Sides = Sides(),
 ) -> State:
     """Items N(0, 0.1²), users 0, priors and noise at 1, cutpoints at the probit of the levels' shares."""
-    key, key_init = jax.random.split(key)
     mean = 0.0 if likelihood.latent else float(np.average(ratings.rating, weights=ratings.weight))
-    start = params.init(key_init, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
-    start = start.replace(user=jax.tree.map(jnp.zeros_like, start.user))
+    sizes = tuple(0 if side is None else side.n_features for side in features)
+    offset = np.float32(kernel.offset(mean))
+    return _start(key, offset, likelihood.start(ratings), ratings.n_users, ratings.n_items, rank, sizes)
 
+
+@partial(jax.jit, static_argnames=("n_users", "n_items", "rank", "links"))
+def _start(
+    key: Key[Array, ""],
+    offset: Float[AnyArray, ""],
+    likelihood: Likelihood,
+    n_users: int,
+    n_items: int,
+    rank: int,
+    links: tuple[int, int],
+) -> State:
+    """`init` by one program, given the rows of both sides' links."""
+    key, key_init = jax.random.split(key)
+    start = params.init(key_init, n_users, n_items, rank, offset=offset)
     zero = Table(jnp.zeros(()), jnp.zeros(rank))
     user, item = (
-        Population(zero, jax.tree.map(jnp.ones_like, zero), link, jnp.ones(())) for link in links.init(features, rank)
+        Population(
+            zero, jax.tree.map(jnp.ones_like, zero), Table(jnp.zeros(size), jnp.zeros((size, rank))), jnp.ones(())
+        )
+        for size in links
     )
-    return State(Draw(start, user, item, jnp.ones(()), likelihood.start(ratings)), key)
+    start = start.replace(user=jax.tree.map(jnp.zeros_like, start.user))
+    return State(Draw(start, user, item, jnp.ones(()), likelihood), key)
 
 
 def step(state: State, data: Data, *, kernel: Kernel) -> tuple[State, Info]:
-    """One sweep: users' priors and rows, items' priors and rows, noise. Info's `loss` is the mean squared error.
+    """One sweep: both sides' priors, users' rows, items' rows, noise. Info's `loss` is the mean squared error.
 
     Where the likelihood is ordinal, its cutpoints and the latent numbers come first, and the noise stays as it is;
     `loss` is minus the mean log-likelihood of a rating, and `taken` says whether the cutpoints moved.
     """
-    key, *keys = jax.random.split(state.key, 6)
+    key, key_sides, key_ratings = jax.random.split(state.key, 3)
     if data.places is None:
-        draw = sample_sides(tuple(keys[:4]), state.draw, data, kernel=kernel)
-        noise, info = sample_noise(keys[4], draw.params, data.ratings, kernel=kernel)
+        draw = sample_sides(key_sides, state.draw, data, kernel=kernel)
+        noise, info = sample_noise(key_ratings, draw.params, data.ratings, kernel=kernel)
         return State(draw.replace(noise=noise), key), info
-    draw, latent, info = sample_latent(keys[4], state.draw, data.ratings, kernel=kernel)
-    draw = sample_sides(tuple(keys[:4]), draw, _written(data, data.places, latent), kernel=kernel)
+    draw, latent, info = sample_latent(key_ratings, state.draw, data.ratings, kernel=kernel)
+    written = [stack.replace(rating=latent[at]) for stack, at in zip(data.blocks, data.places, strict=True)]
+    draw = sample_sides(key_sides, draw, data.replace(blocks=tuple(written)), kernel=kernel)
     return State(draw, key), info
 
 
-def sample_sides(keys: tuple[Key[Array, ""], ...], draw: Draw, data: Data, *, kernel: Kernel) -> Draw:
+def sample_sides(key: Key[Array, ""], draw: Draw, data: Data, *, kernel: Kernel) -> Draw:
     """The draw with both sides' priors and rows drawn anew, given what the blocks hold in place of ratings."""
     model, features = draw.params, data.features
-    user = sample_side(keys[0], model.user, draw.user, features.user)
-    users = sample_table(keys[1], kernel, model, data.user, user, features.user, draw.noise)
-    model = model.replace(user=users)
-    item = sample_side(keys[2], model.item, draw.item, features.item)
-    items = sample_table(keys[3], kernel, model.transpose(), data.item, item, features.item, draw.noise)
-    return draw.replace(params=model.replace(item=items), user=user, item=item)
+    key_user, key_item, key_rows = jax.random.split(key, 3)
+    user = sample_side(key_user, model.user, draw.user, features.user)
+    item = sample_side(key_item, model.item, draw.item, features.item)
+    drawn = draw.replace(user=user, item=item)
+    return drawn.replace(params=sample_tables(key_rows, drawn, data, kernel=kernel))
+
+
+def sample_tables(key: Key[Array, ""], draw: Draw, data: Data, *, kernel: Kernel) -> Params:
+    """Both sides' rows: the users' given the items, and then the items' given the users.
+
+    As in `jaxmf.als.solve_blocks` they are one table, so that one program serves both.
+    """
+    model = draw.params
+    table = model.user.join(model.item)
+    of_user = row_priors(draw.user, data.features.user, model.user)
+    of_item = row_priors(draw.item, data.features.item, model.item)
+    means, precisions = (users.join(items) for users, items in zip(of_user, of_item, strict=True))
+
+    def sample(table: Table, key_and_block: tuple[Array, Block]) -> tuple[Table, None]:
+        key, block = key_and_block
+        given = block.replace(weight=draw.noise * block.weight)
+        problem = Problem(kernel, model.offset, table, given, means[block.rows], precisions[block.rows])
+        drawn = rows.sample_rows(key, problem, table[block.rows], steps=1, cg_steps=CG_STEPS, tol=0.0)
+        return table.put(block.rows, drawn), None
+
+    for at, stack in enumerate(data.blocks):
+        keys = jax.random.split(jax.random.fold_in(key, at), len(stack.rows))
+        table, _ = lax.scan(sample, table, (keys, stack))
+    users, items = table.cut(len(model.user))
+    return model.replace(user=users, item=items)
 
 
 def sample_noise(
@@ -139,7 +172,7 @@ def sample_noise(
     total = squares(model, kernel, ratings)
     rate = 1 + total / 2
     counted = jnp.concatenate([jnp.sign(ratings.weight), jnp.ones(2)])
-    noise = half_squares(key, counted, rate) / rate
+    noise = half_squares(jax.random.normal(key, counted.shape), counted) / rate
     return noise, {"loss": total / jnp.sum(ratings.weight), "noise": noise}
 
 
@@ -156,44 +189,10 @@ def sample_latent(
     return draw.replace(likelihood=likelihood), latent, info
 
 
-def _written(data: Data, places: Places, rating: Float[Array, " n"]) -> Data:
-    """The blocks with other numbers in place of the ratings."""
-
-    def side(stacks: tuple[Block, ...], places: tuple[Int[Array, "g p w"], ...]) -> tuple[Block, ...]:
-        return tuple(stack.replace(rating=rating[at]) for stack, at in zip(stacks, places, strict=True))
-
-    return data.replace(user=side(data.user, places.user), item=side(data.item, places.item))
-
-
-def row_priors(side: Population, features: Features | None, n: int) -> Table:
-    """Prior mean of each of `n` rows."""
-    mean = jax.tree.map(lambda m: jnp.broadcast_to(m, (n, *m.shape)), side.mean)
-    return mean if features is None else mean + links.row_means(features, side.link)
-
-
-def sample_table(
-    key: Key[Array, ""],
-    kernel: Kernel,
-    model: Params,
-    stacks: tuple[Block, ...],
-    side: Population,
-    features: Features | None,
-    noise: Float[Array, ""],
-) -> Table:
-    """The users' table given the items; for the items pass `model.transpose()` and their stacks."""
-    table = model.user
-    means = row_priors(side, features, len(table))
-
-    def sample(key_and_block: tuple[Array, Block]) -> Table:
-        key, block = key_and_block
-        start = table[block.rows]
-        precision = jax.tree.map(lambda p, x: jnp.broadcast_to(p, x.shape), side.precision, start)
-        given = block.replace(weight=noise * block.weight)
-        problem = Problem(kernel, model.offset, model.item, given, means[block.rows], precision)
-        return rows.sample_rows(key, problem, start, steps=1, cg_steps=CG_STEPS, tol=0.0)
-
-    for at, stack in enumerate(stacks):
-        keys = jax.random.split(jax.random.fold_in(key, at), stack.rows.shape[0])
-        drawn = lax.map(sample, (keys, stack))
-        table = table.put(stack.rows.ravel(), jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn))
-    return table
+def row_priors(side: Population, features: Features | None, table: Table) -> tuple[Table, Table]:
+    """Prior mean and precision of each row of a side's table."""
+    mean, precision = (
+        jax.tree.map(lambda x: jnp.broadcast_to(x, (len(table), *x.shape)), columns)
+        for columns in (side.mean, side.precision)
+    )
+    return mean + links.means(features, side.link, table), precision

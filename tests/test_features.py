@@ -120,6 +120,8 @@ def test_rows_that_are_none(model, ratings):
         with pytest.raises(ValueError, match=words):
             call()
     lists = [[1, 2], [2, 3]]
-    expected = jaxmf.ranking.ranking(lists, ratings, users=[0, 1])
-    assert jaxmf.ranking.ranking(column(lists), ratings, users=column([0, 1])) == expected
-    assert jaxmf.ranking.ranking(pl.Series(lists), ratings, users=(0, 1)) == expected
+
+    def of(lists, users):
+        return jaxmf.ranking.ranking(jaxmf.ranking.judgements(lists, ratings, users=users))
+
+    assert of(column(lists), column([0, 1])) == of(pl.Series(lists), (0, 1)) == of(lists, [0, 1])

@@ -20,6 +20,8 @@ def check_whole(name: str, value: Any, *, least: int, meaning: str) -> int:  # n
         whole = None
     if whole is None or whole < least:
         raise ValueError(f"{name} must be a whole number of {least} or more, got {value!r}: it is {meaning}")
+    if whole >= 2**63:
+        raise ValueError(f"{name} must be below 2⁶³, got {value!r}: it is {meaning}")
     return whole
 
 

@@ -68,20 +68,23 @@ def linearised(problem: Problem, x: Table) -> Equations:
     return Equations(matvec, rhs + prior_rhs, _mean_diagonal(*_traces(j, block, b, k), rhs) + precision)
 
 
-def curved(problem: Problem, x: Table) -> tuple[Float[Array, " b"], cg.MatVec, Table]:
+def curved(problem: Problem, x: Table, share: Float[Array, " b"]) -> tuple[Float[Array, " b"], cg.MatVec, Table]:
     """The rows' losses at `x` with the matvec and the right-hand side of Newton's equations, A half the loss's Hessian.
 
-    A is that of Gauss and Newton less each residual times the kernel's curvature, and need not be positive definite.
+    A is that of Gauss and Newton less a `share`, above 0, of each residual times the kernel's curvature. With all of it
+    A is Newton's and need not be positive definite; with little of it A nearly always is.
     """
     block, precision, (b, k) = problem.block, problem.precision, x.factors.shape
 
     def of_pages(part: Block) -> tuple[Float[Array, " p"], Table, cg.MatVec]:
-        def half(pages: Table) -> tuple[Float[Array, ""], Float[Array, " p"]]:
-            losses = problem.losses(pages, part)
-            return losses.sum() / 2, losses
-
-        gradient, hessian, losses = jax.linearize(jax.grad(half, has_aux=True), x[part.owner], has_aux=True)
-        return losses, gradient, hessian
+        pages, of_page = x[part.owner], share[part.owner]
+        predicted = problem.over_pages(problem.kernel, pages, part)
+        error = part.rating - predicted
+        # Ratings from which only the share of each residual is left: in the gradient it is a factor, and taken out.
+        near = part.replace(rating=predicted + of_page[:, None] * error)
+        half = jax.grad(lambda pages: problem.losses(pages, near).sum() / 2)
+        gradient, hessian = jax.linearize(half, pages)
+        return jnp.sum(part.weight * error**2, -1), gradient.scale(1 / of_page), hessian
 
     def sums(part: Block, of_pages: Sums) -> Sums:
         return jax.tree.map(lambda of_page: by_row(part, b, of_page), of_pages)

@@ -101,7 +101,10 @@ class Ordinal(struct.PyTreeNode):
     def check(self, rating: Float[np.ndarray, " n"], kernel: Kernel) -> None:
         """Refuse levels that are no scale, ratings that are no level, and kernels with a scale of their own."""
         levels = np.asarray(self.levels)
-        if not (levels.ndim == 1 and len(levels) >= 2 and np.isfinite(levels).all() and (np.diff(levels) > 0).all()):
+        real = levels.dtype.kind in "biuf"
+        if not (
+            real and levels.ndim == 1 and len(levels) >= 2 and np.isfinite(levels).all() and (np.diff(levels) > 0).all()
+        ):
             raise ValueError(f"levels must be 2 or more ascending numbers, got {levels}: np.unique(ratings.rating)")
         foreign = ~np.isin(np.float32(rating), np.float32(levels))
         if foreign.any():

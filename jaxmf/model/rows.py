@@ -32,6 +32,9 @@ FORCING = 0.1
 SHORTER, CUTS = 0.25, 3
 """What is left of a step that did not lower a row's loss, and how often the last one is cut."""
 
+LEAST, MORE = 1 / 16, 4
+"""Share of the residuals' curvature in the first step, and by how much it grows with each that lowers the loss."""
+
 ROUNDING = 4
 """Units in an objective's last place by which it may rise in a step: near its minimum it can't tell better from worse,
 and steps that were refused for its rounding would leave a row where only half of its digits are right."""
@@ -178,7 +181,9 @@ def row_weights(block: Block) -> Float[Array, " b"]:
 class _Search(NamedTuple):
     """Where Newton's steps stand: the best rows so far, their losses, and the step to be tried from them.
 
-    `first` is the size of each row's gradient at its start, `solved` whether it has fallen far enough since.
+    `first` is the size of each row's gradient at its start, `solved` whether it has fallen far enough since. `share` is
+    how much of the residuals' curvature the next step counts: little at first and after a step that was too long, when
+    the Hessian may be far from positive definite, and soon all of it.
     """
 
     taken: Int[Array, ""]
@@ -187,6 +192,7 @@ class _Search(NamedTuple):
     step: Table
     first: Float[Array, " b"]
     solved: Bool[Array, " b"]
+    share: Float[Array, " b"]
 
 
 def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: float) -> Table:
@@ -198,7 +204,7 @@ def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: floa
 
     def step(search: _Search) -> _Search:
         trial = search.x + search.step
-        loss, matvec, rhs = curved(problem, trial)
+        loss, matvec, rhs = curved(problem, trial, search.share)
         lower = _lower(loss, search.loss)
         size = rhs.dot(rhs / diagonal)
         first = jnp.where(search.taken == 0, size, search.first)
@@ -208,10 +214,13 @@ def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: floa
         going = (lower & ~solved).astype(loss.dtype)
         ahead = cg.solve(matvec, rhs.scale(going), diagonal, steps=cg_steps, tol=near)
         x, loss = trial.where(lower, search.x), jnp.where(lower, loss, search.loss)
-        return _Search(search.taken + 1, x, loss, ahead.where(lower, _cut(search.step)), first, solved)
+        share = jnp.where(lower, jnp.minimum(MORE * search.share, 1), LEAST * search.share)
+        return _Search(search.taken + 1, x, loss, ahead.where(lower, _cut(search.step)), first, solved, share)
 
     b = len(start)
-    begin = _Search(jnp.int32(0), start, jnp.full(b, jnp.inf), start - start, jnp.zeros(b), jnp.zeros(b, bool))
+    begin = _Search(
+        jnp.int32(0), start, jnp.full(b, jnp.inf), start - start, jnp.zeros(b), jnp.zeros(b, bool), jnp.full(b, LEAST)
+    )
     return _lowered(problem, lax.while_loop(unfinished, step, begin))
 
 

@@ -112,21 +112,33 @@ def _explain(
     kernel, offset, items, block = frozen.kernel, frozen.params.offset, frozen.params.item, row_block(packed)
     said = _shares(block, frozen.link(), items.rank)
 
-    def score(rating: Float[Array, "p w"], mean: Table) -> Float[Array, ""]:
+    def row(rating: Float[Array, "p w"], mean: Table, start: Table) -> Table:
         problem = frozen.problem(block.replace(rating=rating), mean)
-        return kernel(rows.solve_rows(problem, steps=32, cg_steps=4 * items.rank)[0], items[item], offset)
+        return rows.solve_rows(problem, start, steps=32, cg_steps=4 * items.rank)
+
+    def score(rating: Float[Array, "p w"], mean: Table, start: Table) -> Float[Array, ""]:
+        return kernel(row(rating, mean, start)[0], items[item], offset)
 
     stranger = Table(jnp.zeros(()), jnp.zeros(items.rank))
     unmoved = jax.vmap(jax.vmap(lambda other: kernel(stranger, items[other], offset)))(block.other)
     away, mean = block.rating - unmoved, jax.tree.map(lambda x: x.sum((0, 1))[None], said)
     at, share = (jnp.asarray(x, jnp.float32) for x in np.polynomial.legendre.leggauss(points))
 
-    def slope(t: ScalarLike) -> tuple[Float[Array, "p w"], Table]:
-        return jax.grad(score, (0, 1))(unmoved + t * away, jax.tree.map(lambda x: t * x, mean))
+    # From the row itself backwards, each from the one before: a row of several minima stays in its own.
+    def slope(start: Table, t: ScalarLike) -> tuple[Table, tuple[Float[Array, "p w"], Table]]:
+        given = unmoved + t * away, jax.tree.map(lambda x: t * x, mean)
+        here = row(*given, start)
+        return here, jax.grad(score, (0, 1))(*given, here)
 
-    of_rating, of_mean = jax.tree.map(lambda x: jnp.tensordot(share / 2, x, 1), lax.map(slope, (1 + at) / 2))
+    whole = row(block.rating, mean, mean)
+    _, slopes = lax.scan(slope, whole, (1 + at[::-1]) / 2)
+    of_rating, of_mean = jax.tree.map(lambda x: jnp.tensordot(share[::-1] / 2, x, 1), slopes)
     spoken = said.bias * of_mean.bias[0] + said.factors @ of_mean.factors[0]
-    return score(block.rating, mean), kernel(stranger, items[item], offset), (away * of_rating + spoken).ravel()
+    return (
+        kernel(whole[0], items[item], offset),
+        kernel(stranger, items[item], offset),
+        (away * of_rating + spoken).ravel(),
+    )
 
 
 def _shares(block: Block, link: Table | None, rank: int) -> Table:

@@ -56,6 +56,8 @@ class Live(struct.PyTreeNode):
     def whole(self, n_users: int) -> Model | Posterior:
         """The model with a row for each of so many users: a copy, but where it is that already."""
         changed = self.rows[0] != PADDING
+        if not changed and self.model.params.user.bias.shape[-1] == n_users:
+            return self.model
         model = self.model.grown(n_users, 0)
         model = model.with_users(_put(model.params.user, self.rows, self.beside)) if changed else model
         return model if model.params.user.bias.shape[-1] == n_users else model.take_users(np.arange(n_users))

@@ -28,6 +28,8 @@ def grid(values: Mapping[str, Sequence[ScalarLike]]) -> pd.DataFrame:
         2    16         1.0
         3    16         4.0
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"values must be a mapping of settings to lists of values, got {values!r}")
     return pd.DataFrame(list(itertools.product(*values.values())), columns=list(values))
 
 

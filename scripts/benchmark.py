@@ -22,6 +22,7 @@ MEASUREMENTS = {
     "fold_in_single": "fold_in_single_ms",
     "fold_in_single_by_users": "fold_in_single_by_users",
     "fold_in_batch": "fold_in_batch_us",
+    "fold_in_posterior": "fold_in_posterior_ms",
     "fold_in_by_ratings": "fold_in_by_ratings",
     "train": "train_to_rmse",
     "sgd_step": "sgd_step_by_users",

@@ -21,6 +21,9 @@ from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
 
 KERNELS = ("linear", "logistic")
+ALL_KERNELS = (*KERNELS, "polynomial", "rbf")
+DRAWS, RANK = 80, 10
+"""Of the posterior that users are folded into."""
 PRIOR = jaxmf.priors.DEFAULT
 TARGET_RMSE = 0.8749
 AT_MOST = 60
@@ -86,7 +89,34 @@ def fold_in_batch(task: Task) -> Rounds:
             f"jaxmf, {name}, blocks made and rows fetched": lambda: 1e6 / new.n_users * task.p50(from_host, 20),
         }
 
-    return {entry: turn for name, kernel in kernels(task).items() for entry, turn in systems(name, kernel).items()}
+    known = kernels(task, ALL_KERNELS)
+    return {entry: turn for name, kernel in known.items() for entry, turn in systems(name, kernel).items()}
+
+
+def fold_in_posterior(task: Task) -> Rounds:
+    """The same of a posterior: milliseconds for one user, and for one of many, in blocks on the device."""
+    known = ratings(task, task.ratings())
+    new = many(task.new_item, task.new_rating, task.n_items)
+    data = stacks(new.take(new.user < task.size(2000)).replace(n_users=task.size(2000)))
+
+    def systems(name: str, features: jaxmf.features.Sides) -> Rounds:
+        sweeps = {"sweeps": DRAWS + 20, "burn": 10, "keep": DRAWS}
+        posterior = jaxmf.gibbs.fit(key(), known, rank=RANK, features=features, **sweeps).posterior
+        frozen = posterior.frozen()
+
+        def one(at: int) -> None:
+            jax.block_until_ready(jaxmf.fold_in.fold_in_user(posterior, *task.new_user(at)).params.user)
+
+        def batch(_: int) -> None:
+            jax.block_until_ready(jaxmf.update.solve_stacks(frozen, data))
+
+        return {
+            f"jaxmf, {name}, one user": lambda: 1e3 * task.p50(one),
+            f"jaxmf, {name}, a user of many": lambda: 1e3 / task.size(2000) * task.p50(batch, 5),
+        }
+
+    sides = {"no features": jaxmf.features.Sides(), "implicit feedback": jaxmf.features.implicit_sides(known)}
+    return {entry: turn for name, features in sides.items() for entry, turn in systems(name, features).items()}
 
 
 def fold_in_by_ratings(task: Task) -> Rounds:
@@ -221,9 +251,9 @@ def recommend(task: Task) -> Rounds:
     return {"jaxmf, linear": lambda: task.timed(call)}
 
 
-def kernels(task: Task) -> dict[str, Kernel]:
-    """The kernels that are measured."""
-    return {name: jaxmf.kernels.for_range(task.low, task.high, name) for name in KERNELS}
+def kernels(task: Task, names: tuple[str, ...] = KERNELS) -> dict[str, Kernel]:
+    """Kernels by name."""
+    return {name: jaxmf.kernels.for_range(task.low, task.high, name) for name in names}
 
 
 def key() -> Array:

@@ -10,6 +10,7 @@ TITLES = {
     "fold_in_single_ms": "One user, 20 ratings, rank 64, warm, arrays in and row out: p50, ms",
     "fold_in_single_by_users": "The same, written into a table with room for so many users: p50, ms",
     "fold_in_batch_us": "10,000 users with 32 ratings each, rank 64: µs a user",
+    "fold_in_posterior_ms": "The same under 80 draws of a posterior, rank 10: ms a user, of 2,000 at once",
     "fold_in_by_ratings": "Ratings a user, 262,144 in a batch, rank 64: µs a user",
     "train_to_rmse": "Training on the first of 5 folds, error on its test ratings",
     "sgd_step_by_users": "A step of SGD with Adam, 1,024 ratings, rank 32, by users in the table: ms",
@@ -17,6 +18,8 @@ TITLES = {
     "keep": "Saving and loading 1,000,000 users and 50,000 items, rank 64, without history",
     "threads": "Eight threads that fold in at once, alone and in batches",
 }
+
+KERNELS = ("linear", "logistic", "polynomial", "rbf")
 
 NOTES = """\
 - Every system runs in a process of its own. They take turns, a round each; numbers are medians over the rounds.
@@ -49,6 +52,13 @@ def targets(result: Mapping[str, Any]) -> dict[str, dict[str, float | str]]:
         values = list(result[table].values())
         return values[-1] / values[0] if values else np.nan
 
+    def under(what: str) -> float:
+        """The dearest fold-in under a posterior."""
+        return max(
+            (cost for name, cost in result["fold_in_posterior_ms"].items() if name.endswith(what)), default=np.nan
+        )
+
+    of_batch = {name: result["fold_in_batch_us"].get(f"jaxmf, {name}", np.nan) for name in KERNELS}
     single, batch = find("fold_in_single_ms", "jaxmf, linear"), result["fold_in_batch_us"].get("jaxmf, linear", np.nan)
     surprise, als = find("train_to_rmse", "Surprise", "seconds"), find("train_to_rmse", "jaxmf ALS, linear", "seconds")
     compiling = find("train_to_rmse", "jaxmf ALS, linear", "compile_seconds")
@@ -68,6 +78,21 @@ def targets(result: Mapping[str, Any]) -> dict[str, dict[str, float | str]]:
         "one user, at most users against fewest": ("fold_in_single_by_users", growth("fold_in_single_by_users"), 1.2),
         "batch, of cmfrec's time": ("fold_in_batch_us", batch / find("fold_in_batch_us", "cmfrec"), 1 / 8),
         "batch, µs a user": ("fold_in_batch_us", batch, 10.0),
+        "logistic kernel, one user, of cmfrec's time": (
+            "fold_in_single_ms",
+            find("fold_in_single_ms", "jaxmf, logistic") / find("fold_in_single_ms", "cmfrec"),
+            1.0,
+        ),
+        "logistic kernel, batch, of cmfrec's time": (
+            "fold_in_batch_us",
+            of_batch["logistic"] / find("fold_in_batch_us", "cmfrec"),
+            1 / 3,
+        ),
+        "logistic kernel, batch, of the linear one's time": ("fold_in_batch_us", of_batch["logistic"] / batch, 3.0),
+        "polynomial kernel, batch, of the linear one's time": ("fold_in_batch_us", of_batch["polynomial"] / batch, 5.0),
+        "RBF kernel, batch, of the linear one's time": ("fold_in_batch_us", of_batch["rbf"] / batch, 5.0),
+        "posterior, one user, ms": ("fold_in_posterior_ms", under("one user"), 0.35),
+        "posterior, a user of many, ms": ("fold_in_posterior_ms", under("a user of many"), 0.2),
         "a rating, the dearest beyond 64 a user against 64": ("fold_in_by_ratings", dearest, 1.0),
         "ALS, of Surprise's time": ("train_to_rmse", als / surprise, 1 / 5),
         "ALS with compiling, of Surprise's time": ("train_to_rmse", (als + compiling) / surprise, 1.0),

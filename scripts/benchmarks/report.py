@@ -54,9 +54,8 @@ def targets(result: Mapping[str, Any]) -> dict[str, dict[str, float | str]]:
 
     def under(what: str) -> float:
         """The dearest fold-in under a posterior."""
-        return max(
-            (cost for name, cost in result["fold_in_posterior_ms"].items() if name.endswith(what)), default=np.nan
-        )
+        times = [cost for name, cost in result["fold_in_posterior_ms"].items() if name.endswith(what)]
+        return max(times, default=np.nan)
 
     of_batch = {name: result["fold_in_batch_us"].get(f"jaxmf, {name}", np.nan) for name in KERNELS}
     single, batch = find("fold_in_single_ms", "jaxmf, linear"), result["fold_in_batch_us"].get("jaxmf, linear", np.nan)

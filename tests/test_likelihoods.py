@@ -43,7 +43,9 @@ def test_latent_numbers_have_the_moments_of_a_truncated_normal(ends):
     cuts = predicted + np.clip(np.array([low, high]), -FAR / 4, FAR / 4) / np.sqrt(precision)
     likelihood = Ordinal(jnp.arange(3.0), jnp.float32(cuts))
     n = 40_000
-    z = likelihood.draw_latent(KEY, jnp.full(n, predicted), jnp.ones(n), jnp.full(n, precision))
+    z = likelihood.draw_latent(
+        jax.random.uniform(KEY, (n,)), jnp.full(n, predicted), jnp.ones(n), jnp.full(n, precision)
+    )
     law = scipy.stats.truncnorm(low, high, loc=predicted, scale=precision**-0.5)
     np.testing.assert_allclose(z.mean(), law.mean(), atol=4 * law.std() / np.sqrt(n) + 1e-6)
     np.testing.assert_allclose(z.std(), law.std(), rtol=0.03)

@@ -2,12 +2,11 @@
 
 from typing import ClassVar, Protocol, no_type_check, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.scipy.special import log_ndtr, ndtr, ndtri
-from jaxtyping import Array, Float, Int, Key, ScalarLike
+from jaxtyping import Array, Float, Int, ScalarLike
 
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.kernels import Kernel
@@ -139,7 +138,7 @@ class Ordinal(struct.PyTreeNode):
 
     def draw_latent(
         self,
-        key: Key[Array, ""],
+        u: Float[Array, "..."],
         predicted: Float[Array, "..."],
         rating: Float[Array, "..."],
         precision: Float[Array, "..."],
@@ -147,21 +146,11 @@ class Ordinal(struct.PyTreeNode):
         """Draws of z given the ratings and r̂: normal numbers truncated to the levels (Albert & Chib 1993).
 
         Args:
-            key: Random key.
+            u: Their quantiles, uniform from 0 to 1.
             predicted: r̂.
             rating: The ratings.
             precision: noise · w; where it is 0 there is no rating.
         """
-        return self.latent_at(jax.random.uniform(key, predicted.shape), predicted, rating, precision)
-
-    def latent_at(
-        self,
-        u: Float[Array, "..."],
-        predicted: Float[Array, "..."],
-        rating: Float[Array, "..."],
-        precision: Float[Array, "..."],
-    ) -> Float[Array, "..."]:
-        """`draw_latent` at the quantiles `u`, from 0 to 1."""
         precision = jnp.where(precision > 0, precision, 1)
         low, high = self.ends(predicted, self.level(rating), precision)
         return predicted + truncated_normal(jnp.clip(u, SMALLEST, 1 - SMALLEST), low, high) / jnp.sqrt(precision)

@@ -88,7 +88,7 @@ def _draw_together(key: Key[Array, ""], frozen: Posterior, some: _Some, block: B
         away = _mirrored(s, lambda pairs: jax.random.uniform(key_latent, (pairs, *pages), minval=-0.5, maxval=0.5))
         given = (away + 0.5, problem.predicted(row, problem.block), problem.block.rating, problem.block.weight)
         of_draws = [x.reshape(s, *pages) for x in given]
-        latent = jax.vmap(lambda one, *given: one.latent_at(*given))(likelihood, *of_draws)
+        latent = jax.vmap(lambda one, *given: one.draw_latent(*given))(likelihood, *of_draws)
         return solved(key_row, row, _joined(latent)), None
 
     if isinstance(likelihood, Ordinal):

@@ -184,7 +184,8 @@ def sample_latent(
     predicted = predict(draw.params, kernel, ratings.user, ratings.item)
     old = cast(Ordinal, draw.likelihood)
     likelihood, value, taken = sample_cutpoints(key_cuts, old, predicted, old.level(ratings.rating), ratings.weight)
-    latent = likelihood.draw_latent(key_latent, predicted, ratings.rating, ratings.weight)
+    u = jax.random.uniform(key_latent, predicted.shape)
+    latent = likelihood.draw_latent(u, predicted, ratings.rating, ratings.weight)
     info = {"loss": -value / jnp.sum(ratings.weight), "noise": draw.noise, "taken": taken}
     return draw.replace(likelihood=likelihood), latent, info
 

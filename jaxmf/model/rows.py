@@ -209,8 +209,8 @@ def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: floa
         size = rhs.dot(rhs / diagonal)
         first = jnp.where(search.taken == 0, size, search.first)
         solved = lower & (size <= tol**2 * first)
-        share = jnp.sqrt(first / jnp.where(size > 0, size, 1))
-        near = jnp.maximum(FORCING, tol / 2 * share) if tol else 0.0
+        wanted = tol / 2 * jnp.sqrt(first / jnp.where(size > 0, size, 1))
+        near = jnp.maximum(FORCING, wanted) if tol else 0.0
         going = (lower & ~solved).astype(loss.dtype)
         ahead = cg.solve(matvec, rhs.scale(going), diagonal, steps=cg_steps, tol=near)
         x, loss = trial.where(lower, search.x), jnp.where(lower, loss, search.loss)

@@ -32,6 +32,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.collect()
 gc.freeze()  # what is imported stays: a seventh of the tests' time was looking through it
 
+MAPS = 15_000
+"""Maps of memory at which a file's programs are dropped."""
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -40,6 +43,16 @@ def strict_dtypes(request: pytest.FixtureRequest) -> Iterator[None]:
     """No silent change of a dtype, except where Optax, which relies on them, is part of the test."""
     with jax.numpy_dtype_promotion("standard" if request.node.get_closest_marker("optax") else "strict"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_maps() -> Iterator[None]:
+    """A compiled program holds maps of memory, of which a process may have 65,530: beyond that the compiler crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -149,7 +149,8 @@ class Noise(NamedTuple):
 def noise(key: Key[Array, ""], block: Block, rank: int, times: tuple[int, ...] = ()) -> Noise:
     """The noise of a block's rows and ratings; so many times, in axes in front."""
     b, pages = len(block.rows), block.rating.shape
-    drawn = jax.random.normal(key, (*times, block.rating.size + b * (1 + rank)))
+    # Made once: it costs more than what it goes into, where XLA would make it again.
+    drawn = lax.optimization_barrier(jax.random.normal(key, (*times, block.rating.size + b * (1 + rank))))
     of_rating, bias, factors = jnp.split(drawn, np.cumsum([block.rating.size, b]), -1)
     row = Table(bias, factors.reshape(*times, b, rank))
     return Noise(of_rating.reshape(*times, *pages), row)
@@ -227,18 +228,17 @@ def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: floa
 def _lowered(problem: Problem, search: _Search) -> Table:
     """The rows after their last step, cut until it lowers their losses; where `CUTS` don't, without it."""
 
-    def tried(step: Table) -> tuple[Table, Bool[Array, " b"]]:
-        return step, _lower(row_losses(problem, search.x + step), search.loss)
-
     def unfinished(state: tuple) -> Bool[Array, ""]:
-        cuts, _, lower = state
-        return (cuts < CUTS) & ~jnp.all(lower)
+        tries, _, lower = state
+        return (tries <= CUTS) & ~jnp.all(lower)
 
-    def cut(state: tuple) -> tuple:
-        cuts, step, lower = state
-        return cuts + 1, *tried(step.where(lower, _cut(step)))
+    def tried(state: tuple) -> tuple:
+        tries, step, lower = state
+        lower |= _lower(row_losses(problem, search.x + step), search.loss)
+        return tries + 1, step.where(lower, _cut(step)), lower
 
-    _, step, lower = lax.while_loop(unfinished, cut, (jnp.int32(0), *tried(search.step)))
+    begin = (jnp.int32(0), search.step, jnp.zeros_like(search.solved))
+    _, step, lower = lax.while_loop(unfinished, tried, begin)
     return (search.x + step).where(lower, search.x)
 
 

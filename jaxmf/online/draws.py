@@ -125,9 +125,7 @@ def _mirrored(s: int, noise: Callable[[int], PyTree]) -> PyTree:
     Every draw of a row stays exact, and most of its noise cancels from means over the draws (antithetic variates,
     Hammersley & Morton 1956).
     """
-    # Made once: it costs more than what it goes into, where XLA would make it again.
-    drawn = lax.optimization_barrier(noise(-(-s // 2)))
-    both = jax.tree.map(lambda x: _joined(jnp.stack([x, -x], 1))[:s], drawn)
+    both = jax.tree.map(lambda x: _joined(jnp.stack([x, -x], 1))[:s], noise(-(-s // 2)))
     return jax.tree.map(_joined, both)
 
 

@@ -38,7 +38,7 @@ class Table(struct.PyTreeNode):
         return Table(self.bias / other.bias, self.factors / other.factors)
 
     def where(self, chosen: Bool[AnyArray, " rows"], other: "Table") -> "Table":
-        """Each row where it is `chosen`, else the other table's."""
+        """Each row where it is `chosen`, else the other table's; of every draw."""
         return Table(jnp.where(chosen, self.bias, other.bias), jnp.where(chosen[:, None], self.factors, other.factors))
 
     def scale(self, by: Float[AnyArray, " rows"]) -> "Table":

@@ -47,11 +47,7 @@ class Live(struct.PyTreeNode):
     def take(self, rows: Int[AnyArray, " b"], stranger: Table) -> Table:
         """The users' `rows`, and a `stranger`'s where the number is below 0."""
         at = jnp.minimum(jnp.searchsorted(self.rows, rows), len(self.beside) - 1)
-        changed, beside = self.rows[at] == rows, self.beside.take(at)
-        found = rows_of(self.model.params.user, rows, stranger)
-        return Table(
-            jnp.where(changed, beside.bias, found.bias), jnp.where(changed[:, None], beside.factors, found.factors)
-        )
+        return self.beside.take(at).where(self.rows[at] == rows, rows_of(self.model.params.user, rows, stranger))
 
     def whole(self, n_users: int) -> Model | Posterior:
         """The model with a row for each of so many users: a copy, but where it is that already."""
@@ -127,8 +123,7 @@ def rows_of(table: Table, rows: Int[AnyArray, " n"], stranger: Table) -> Table:
     own = Table(stranger.bias[..., None], stranger.factors[..., None, :])
     if not len(table):
         return own.take(np.zeros(len(rows), np.int32))
-    known, found = rows >= 0, table.take(jnp.maximum(rows, 0))
-    return Table(jnp.where(known, found.bias, own.bias), jnp.where(known[:, None], found.factors, own.factors))
+    return table.take(jnp.maximum(rows, 0)).where(rows >= 0, own)
 
 
 @jax.jit

@@ -41,7 +41,17 @@ class Links(NamedTuple):
 
 def init(features: Sides, rank: int) -> Links:
     """Links of zeros."""
-    sizes = [0 if side is None else side.n_features for side in features]
+    return zeros(sizes(features), rank)
+
+
+def sizes(features: Sides) -> tuple[int, int]:
+    """Rows of each side's link: its features."""
+    user, item = (0 if side is None else side.n_features for side in features)
+    return user, item
+
+
+def zeros(sizes: tuple[int, int], rank: int) -> Links:
+    """Links of zeros with so many rows."""
     return Links(*(Table(jnp.zeros(size), jnp.zeros((size, rank))) for size in sizes))
 
 

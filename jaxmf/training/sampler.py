@@ -84,12 +84,11 @@ def init(
 ) -> State:
     """Items N(0, 0.1²), users 0, priors and noise at 1, cutpoints at the probit of the levels' shares."""
     mean = 0.0 if likelihood.latent else float(np.average(ratings.rating, weights=ratings.weight))
-    sizes = tuple(0 if side is None else side.n_features for side in features)
     offset = np.float32(kernel.offset(mean))
-    return _start(key, offset, likelihood.start(ratings), ratings.n_users, ratings.n_items, rank, sizes)
+    return _start(key, offset, likelihood.start(ratings), ratings.n_users, ratings.n_items, rank, links.sizes(features))
 
 
-@partial(jax.jit, static_argnames=("n_users", "n_items", "rank", "links"))
+@partial(jax.jit, static_argnames=("n_users", "n_items", "rank", "features"))
 def _start(
     key: Key[Array, ""],
     offset: Float[AnyArray, ""],
@@ -97,17 +96,14 @@ def _start(
     n_users: int,
     n_items: int,
     rank: int,
-    links: tuple[int, int],
+    features: tuple[int, int],
 ) -> State:
-    """`init` by one program, given the rows of both sides' links."""
+    """`init` by one program, given how many features either side has."""
     key, key_init = jax.random.split(key)
     start = params.init(key_init, n_users, n_items, rank, offset=offset)
     zero = Table(jnp.zeros(()), jnp.zeros(rank))
     user, item = (
-        Population(
-            zero, jax.tree.map(jnp.ones_like, zero), Table(jnp.zeros(size), jnp.zeros((size, rank))), jnp.ones(())
-        )
-        for size in links
+        Population(zero, jax.tree.map(jnp.ones_like, zero), link, jnp.ones(())) for link in links.zeros(features, rank)
     )
     start = start.replace(user=jax.tree.map(jnp.zeros_like, start.user))
     return State(Draw(start, user, item, jnp.ones(()), likelihood), key)

@@ -181,7 +181,7 @@ def fit(  # noqa: PLR0913 a trainer
         init(key, ratings, kernel=kernel, rank=rank, features=features),
         (known, priors),
         Sweep(steps, cg_steps),
-        loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse),
+        loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse, solves=True),
         watch,
     )
     return Fit(loop.fitted(state.params, state.links, kernel, priors, features), *log)

@@ -137,7 +137,7 @@ def fit(  # noqa: PLR0913 a trainer
         "validation": watch.validation,
     }
     state = jax.vmap(start)(keys)
-    of = loop.Run(ratings, kernel, sweeps, "standardise the features", settings, _running_rmse)
+    of = loop.Run(ratings, kernel, sweeps, "standardise the features", settings, _running_rmse, solves=True)
     data = data_of(ratings, likelihood, features), held
     kept, total = _room(state.draw, keep // chains, n)
     begin = Chain(state, kept, total, jnp.zeros(chains, jnp.int32), burn, sweeps - burn)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
-import jax.numpy as jnp
+import jaxlib
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree, ScalarLike
@@ -160,6 +160,7 @@ class Run(NamedTuple):
         remedy: What to change where the loss stops being finite, for the error's text.
         settings: What changes the result besides, for the keeper: a tree of numbers, words and arrays.
         rmse: RMSE of a state's predictions on the validation part, of a function of the module's level.
+        solves: Whether an epoch is row solves, and not gradient steps: how it is best compiled.
     """
 
     ratings: Ratings
@@ -168,6 +169,7 @@ class Run(NamedTuple):
     remedy: str
     settings: Mapping[str, Any]
     rmse: Callable[[Any, Kernel, Ratings, ScalarLike, ScalarLike], Float[Array, ""]]
+    solves: bool = False
 
 
 def rmse(state: _HasParams, kernel: Kernel, validation: Ratings, low: ScalarLike, high: ScalarLike) -> Array:
@@ -188,8 +190,13 @@ class Form(NamedTuple):
         return cls(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
 
 
+OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False} if jaxlib.__version__.startswith("0.10.") else {}
+"""In jaxlib 0.10 the newer emitters, which later ones have alone, take twice as long to compile row solves, which then
+run no faster. Gradient steps do."""
+
+
 @functools.lru_cache(maxsize=64)
-def program(epoch: Callable, measure: Callable, size: int, form: Form) -> Callable[..., tuple[Any, Info]]:
+def program(epoch: Callable, measure: Callable, size: int, form: Form, solves: bool) -> Callable[..., tuple[Any, Info]]:
     """`size` epochs of (state, data, kernel, validation part with its range), compiled once for each form.
 
     Args:
@@ -197,6 +204,7 @@ def program(epoch: Callable, measure: Callable, size: int, form: Form) -> Callab
         measure: As `Run.rmse`.
         size: How many.
         form: Of the program's arguments.
+        solves: As in `Run`.
     """
 
     def several(state: Any, data: Any, kernel: Kernel, held: tuple | None) -> tuple[Any, Info]:  # noqa: ANN401
@@ -206,7 +214,8 @@ def program(epoch: Callable, measure: Callable, size: int, form: Form) -> Callab
 
         return lax.scan(one, state, None, length=size)
 
-    return jax.jit(several, donate_argnums=0).lower(*jax.tree.unflatten(*form)).compile()
+    lowered = jax.jit(several, donate_argnums=0).lower(*jax.tree.unflatten(*form))
+    return lowered.compile(OLDER_EMITTERS if solves else None)
 
 
 def run(
@@ -241,7 +250,7 @@ def run(
         state, begin = watch.keeper.load(state, told)
     start = time.perf_counter()
     state, *rest = jax.tree.map(_array, (state, data, of.kernel, _held(of.ratings, watch.validation)))
-    step = program(epoch, of.rmse, size, Form.of((state, *rest)))
+    step = program(epoch, of.rmse, size, Form.of((state, *rest)), of.solves)
     compiled = time.perf_counter()
     history: list[dict[str, np.ndarray]] = []
     best, best_state, since = np.inf, None, 0
@@ -275,7 +284,7 @@ def _held(ratings: Ratings, validation: Ratings | None) -> tuple[Ratings, np.flo
 
 def _array(leaf: Any) -> jax.Array:  # noqa: ANN401 any leaf
     """An array of a type of its own, where a Python number would take its neighbour's."""
-    return jnp.float32(leaf) if isinstance(leaf, float | int) else jnp.asarray(leaf)
+    return jax.device_put(np.float32(leaf) if isinstance(leaf, float | int) else leaf)
 
 
 def _check_finite(loss: np.ndarray, at: int, remedy: str) -> None:

@@ -32,8 +32,9 @@ FORCING = 0.1
 SHORTER, CUTS = 0.25, 3
 """What is left of a step that did not lower a row's loss, and how often the last one is cut."""
 
-LEAST, MORE = 1 / 16, 4
-"""Share of the residuals' curvature in the first step, and by how much it grows with each that lowers the loss."""
+LEAST = 1 / 16
+"""Share of the residuals' curvature in the first step, and what is left of it after each that did not lower the loss;
+after one that did, all of it counts."""
 
 ROUNDING = 4
 """Units in an objective's last place by which it may rise in a step: near its minimum it can't tell better from worse,
@@ -184,7 +185,7 @@ class _Search(NamedTuple):
 
     `first` is the size of each row's gradient at its start, `solved` whether it has fallen far enough since. `share` is
     how much of the residuals' curvature the next step counts: little at first and after a step that was too long, when
-    the Hessian may be far from positive definite, and soon all of it.
+    the Hessian may be far from positive definite, and else all of it.
     """
 
     taken: Int[Array, ""]
@@ -215,7 +216,7 @@ def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: floa
         going = (lower & ~solved).astype(loss.dtype)
         ahead = cg.solve(matvec, rhs.scale(going), diagonal, steps=cg_steps, tol=near)
         x, loss = trial.where(lower, search.x), jnp.where(lower, loss, search.loss)
-        share = jnp.where(lower, jnp.minimum(MORE * search.share, 1), LEAST * search.share)
+        share = jnp.where(lower, 1, LEAST * search.share)
         return _Search(search.taken + 1, x, loss, ahead.where(lower, _cut(search.step)), first, solved, share)
 
     b = len(start)

@@ -21,11 +21,16 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", user_cache_dir("jaxmf-tests")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+import flax.struct  # noqa: F401 what the package imports comes first: under the hook Python would compile it anew
+import jax
+import numpy as np
+import optax  # noqa: F401
+import pandas as pd  # noqa: F401
+import sklearn.metrics  # noqa: F401
+
 with install_import_hook("jaxmf", "beartype.beartype"):
     import jaxmf
 
-import jax
-import numpy as np
 from reference import Problem, random_ratings
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

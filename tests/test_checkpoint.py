@@ -523,6 +523,13 @@ def test_a_run_is_known_again_in_another_process(tmp_path):
     assert lengths == ["1", "0"]
 
 
+def test_a_state_may_be_a_lone_array(tmp_path):
+    save_state(tmp_path / "run", jnp.arange(3.0), epoch=2)
+    state, epoch = load_state(tmp_path / "run", jnp.zeros(3))
+    np.testing.assert_array_equal(state, [0.0, 1.0, 2.0])
+    assert epoch == 2
+
+
 def test_a_state_of_other_settings_is_refused(ratings, tmp_path):
     save_state(tmp_path / "run", als.init(KEY, ratings, kernel=KERNELS[0], rank=3))
     with pytest.raises(ValueError, match=r"params.user.factors is .*\(30, 3\).* and .*\(30, 4\).*settings"):

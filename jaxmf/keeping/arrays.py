@@ -92,7 +92,7 @@ def check_stored(folder: Path, expected: Mapping[str, Form]) -> None:
     base = {"driver": "file", "path": f"{folder / 'state'}/"}
     store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
     for name, (dtype, shape) in expected.items():
-        text = store.read(f"{name}/zarr.json").result().value
+        text = store.read(f"{name}/zarr.json".lstrip("/")).result().value  # a lone array has no name
         if not text:
             raise ValueError(f"{folder} holds no {name}: {COPY}")
         description = json.loads(text)

@@ -16,7 +16,7 @@ from jaxmf.model.params import Params
 from jaxmf.model.posterior import Population, Posterior
 from jaxmf.model.tables import Table
 from jaxmf.online import fold_in, update
-from jaxmf.training import gibbs, hyper
+from jaxmf.training import gibbs, hyper, sampler
 
 KEY = jax.random.key(0)
 
@@ -117,11 +117,12 @@ def test_solve_link_is_ridge_regression(ratings):
 
 
 def test_sample_side_has_the_normal_gamma_posterior():
-    """Means and precisions of a column, against the conjugate formulas, over many draws."""
+    """Means and precisions of a column, against the conjugate formulas, over many draws; unrated rows say nothing."""
     x = np.random.default_rng(2).normal(0.7, 2.0, size=(50, 3))
+    rows, rated = np.concatenate([x, np.full((7, 3), 100.0)]), jnp.repeat(jnp.array([1.0, 0.0]), jnp.array([50, 7]))
     zero, one = table(np.zeros(3)), table(np.ones(3))
     side = Population(zero, one, Table(jnp.zeros(0), jnp.zeros((0, 2))), jnp.ones(()))
-    sample = jax.jit(jax.vmap(lambda key: hyper.sample_side(key, table(x), side, None)))
+    sample = jax.jit(jax.vmap(lambda key: hyper.sample_side(key, table(rows), side, rated, None)))
     drawn = sample(jax.random.split(KEY, 8000))
     mean, precision = flat(drawn.mean), flat(drawn.precision)
     shape, rate = 1 + 25, 1 + (((x - x.mean(0)) ** 2).sum(0) + 50 / 51 * x.mean(0) ** 2) / 2
@@ -129,6 +130,39 @@ def test_sample_side_has_the_normal_gamma_posterior():
     np.testing.assert_allclose(precision.std(0), np.sqrt(shape) / rate, rtol=0.05)
     np.testing.assert_allclose(mean.mean(0), 50 / 51 * x.mean(0), atol=0.02)
     np.testing.assert_allclose(mean.var(0), rate / (shape - 1) / 51, rtol=0.08)
+
+
+def test_sample_precise_has_the_gamma_posterior():
+    """Each user's precision against the conjugate formula, with weights; a user without ratings is one of the prior."""
+    user, error = np.array([0, 0, 0, 1, 3]), np.array([0.1, -0.3, 0.2, 2.0, 0.0], np.float32)
+    ratings = jaxmf.ratings.Ratings(user, np.zeros(5, int), error, np.array([1, 2, 1, 1, 0], np.float32), 4, 1)
+    zero = jaxmf.params.Params(table(np.zeros((4, 3))), table(np.zeros((1, 3))), jnp.zeros(()))
+    draw = online.Draw(zero, None, None, jnp.float32(5.0))
+    sample = jax.jit(jax.vmap(lambda key: sampler.sample_precise(key, draw, ratings, kernel=Linear())))
+    drawn = np.asarray(sample(jax.random.split(KEY, 20000)))
+    n = np.array([3, 1, 0, 0])
+    squares = 5 * np.array([0.01 + 2 * 0.09 + 0.04, 4, 0, 0])
+    shape, rate = (sampler.ALIKE + n) / 2, (sampler.ALIKE + squares) / 2
+    np.testing.assert_allclose(drawn.mean(0), shape / rate, rtol=0.02)
+    np.testing.assert_allclose(drawn.std(0), np.sqrt(shape) / rate, rtol=0.04)
+
+
+def test_users_of_different_noise_are_told_apart():
+    """Two users' ratings out of three carry a noise of .2, the others' of 1: so the chain says, and `noise` is theirs."""
+    rng = np.random.default_rng(5)
+    user, item = np.divmod(np.arange(60 * 40), 40)
+    truth = rng.normal(size=60)[user] + rng.normal(size=40)[item]
+    spread = np.where(user % 3 == 0, 1.0, 0.2)
+    noisy = (truth + spread * rng.normal(size=len(user))).astype(np.float32)
+    ratings = jaxmf.ratings.Ratings(user, item, noisy, np.ones(len(user), np.float32), 60, 40)
+    state, data = gibbs.init(KEY, ratings, kernel=Linear(), rank=2), sampler.data_of(ratings)
+    for _ in range(30):
+        state, _ = jax.jit(gibbs.step)(state, data, kernel=Linear())
+    spreads = 1 / np.sqrt(np.asarray(state.precise * state.draw.noise))
+    assert np.median(spreads[::3]) == pytest.approx(1.0, rel=0.15)
+    assert np.median(np.delete(spreads, np.s_[::3])) == pytest.approx(0.2, rel=0.15)
+    noise = state.told(ratings.weight, ratings.user).noise
+    assert 1 / float(noise) == pytest.approx((spread**2).mean(), rel=0.15)
 
 
 @pytest.fixture(scope="module", params=["none", "implicit"])

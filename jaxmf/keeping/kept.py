@@ -83,7 +83,9 @@ def of_model(model: Model | Posterior) -> tuple[dict[str, np.ndarray], Document]
     name = type(model.kernel).__name__
     if KERNELS.get(name) is not type(model.kernel):
         raise ValueError(f"kernel {model.kernel!r} is not among {sorted(KERNELS)}: a checkpoint keeps only those")
-    fields = {field.name: getattr(model.kernel, field.name) for field in dataclasses.fields(model.kernel)}
+    fields = {
+        field.name: np.asarray(getattr(model.kernel, field.name)).item() for field in dataclasses.fields(model.kernel)
+    }
     kernel = {"name": name, **fields}
     if isinstance(model, Posterior):
         return named({"draws": model.draws, "key": jax.random.key_data(model.key)}), {"kernel": kernel}

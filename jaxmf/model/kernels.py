@@ -1,7 +1,10 @@
-"""How a user's row and an item's row make a rating: r̂ = a + c·K(row u, row i).
+"""How a user's row and an item's row make a rating: r̂ = a + c·K(row u, row i), and the unit of their errors.
 
 The four kernels of Rendle & Schmidt-Thieme (RecSys 2008, §3.1–3.2). A kernel is one function of one pair, and has no
 derivative written out: whatever is written here can be trained by every trainer and folded in.
+
+Every kernel has a `unit`, which a fit sets to the standard deviation of its training ratings: errors count in it, and
+rows are free of the ratings' unit. Ratings in other units then give the same rows, and predictions in those units.
 """
 
 import math
@@ -13,7 +16,11 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, ScalarLike
 
+from jaxmf.data.ratings import Ratings
 from jaxmf.model.tables import Table
+
+SAME = 1e-6
+"""Share of the largest rating below which ratings differ by rounding alone."""
 
 
 @runtime_checkable
@@ -22,6 +29,11 @@ class Kernel(Protocol):
 
     linear: ClassVar[bool]
     """Whether r̂ is linear in either row, so that one step of the solve is exact."""
+
+    @property
+    def unit(self) -> ScalarLike:
+        """What errors are measured in, so that a prior's numbers mean the same on any scale."""
+        ...
 
     @property
     def low(self) -> float:
@@ -41,15 +53,21 @@ class Kernel(Protocol):
         """The offset μ with which two rows of zeros give the rating `mean`."""
         ...
 
+    def replace(self, **updates: ScalarLike) -> "Kernel":
+        """The kernel with some fields changed: with the unit of its training ratings, for one."""
+        ...
+
 
 @no_type_check
 class Linear(struct.PyTreeNode):
-    """r̂ = μ + bᵤ + bᵢ + wᵤ·hᵢ: biased matrix factorisation.
+    """r̂ = μ + unit·(bᵤ + bᵢ + wᵤ·hᵢ): biased matrix factorisation.
 
     Example:
         >>> Linear().offset(3.5)
         3.5
     """
+
+    unit: ScalarLike = struct.field(default=1.0, repr=False)
 
     low: ClassVar[float] = -np.inf
     high: ClassVar[float] = np.inf
@@ -57,7 +75,7 @@ class Linear(struct.PyTreeNode):
 
     def __call__(self, row: Table, other: Table, offset: ScalarLike) -> Float[Array, ""]:
         """r̂ of one pair."""
-        return row.bias + other.bias + row.factors @ other.factors + offset
+        return self.unit * (row.bias + other.bias + row.factors @ other.factors) + offset
 
     def offset(self, mean: float) -> float:
         """μ = the mean."""
@@ -75,6 +93,7 @@ class Logistic(struct.PyTreeNode):
 
     low: float = struct.field(pytree_node=False)
     high: float = struct.field(pytree_node=False)
+    unit: ScalarLike = struct.field(default=1.0, repr=False)
     linear: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -105,6 +124,7 @@ class Polynomial(struct.PyTreeNode):
     low: float = struct.field(pytree_node=False)
     high: float = struct.field(pytree_node=False)
     degree: int = struct.field(pytree_node=False, default=2)
+    unit: ScalarLike = struct.field(default=1.0, repr=False)
     linear: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -124,7 +144,7 @@ class Polynomial(struct.PyTreeNode):
 
 @no_type_check
 class RBF(struct.PyTreeNode):
-    """r̂ = μ + bᵤ + bᵢ + (high − low)·(exp(−γ‖wᵤ−hᵢ‖²) − exp(−γ‖wᵤ‖² − γ‖hᵢ‖²)).
+    """r̂ = μ + unit·(bᵤ + bᵢ) + (high − low)·(exp(−γ‖wᵤ−hᵢ‖²) − exp(−γ‖wᵤ‖² − γ‖hᵢ‖²)).
 
     The paper's K = exp(−γ‖w−h‖²) less its value for factors at a right angle: where either row is zero the kernel
     is silent and the biases, which stand outside it, are the prediction.
@@ -137,6 +157,7 @@ class RBF(struct.PyTreeNode):
     low: float = struct.field(pytree_node=False)
     high: float = struct.field(pytree_node=False)
     gamma: float = struct.field(pytree_node=False, default=0.5)
+    unit: ScalarLike = struct.field(default=1.0, repr=False)
     linear: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -148,7 +169,7 @@ class RBF(struct.PyTreeNode):
         """r̂ of one pair."""
         apart = jnp.sum(row.factors**2) + jnp.sum(other.factors**2)
         near = jnp.exp(-self.gamma * apart) * jnp.expm1(2 * self.gamma * (row.factors @ other.factors))
-        return row.bias + other.bias + (self.high - self.low) * near + offset
+        return self.unit * (row.bias + other.bias) + (self.high - self.low) * near + offset
 
     def offset(self, mean: float) -> float:
         """μ = the mean."""
@@ -169,6 +190,13 @@ def for_range(low: ScalarLike, high: ScalarLike, kind: str = "logistic") -> Kern
     if kind not in kinds:
         raise ValueError(f"kernel must be one of {sorted(kinds)}, got {kind!r}")
     return kinds[kind](float(low), float(high))
+
+
+def unit_of(ratings: Ratings) -> np.float32:
+    """The standard deviation of the ratings, with their weights; 1 where they are all the same."""
+    rating, weight = np.asarray(ratings.rating, np.float64), np.asarray(ratings.weight, np.float64)
+    spread = math.sqrt(np.average((rating - np.average(rating, weights=weight)) ** 2, weights=weight))
+    return np.float32(spread if spread > SAME * np.abs(rating).max() else 1.0)
 
 
 def check_ratings(kernel: Kernel, rating: Float[np.ndarray, " n"]) -> None:

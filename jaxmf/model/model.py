@@ -15,7 +15,7 @@ from jaxmf.model.kernels import Kernel
 from jaxmf.model.links import Links
 from jaxmf.model.params import Params, predict
 from jaxmf.model.priors import DEFAULT, Priors
-from jaxmf.model.problem import Problem
+from jaxmf.model.problem import Problem, in_unit
 from jaxmf.model.rows import row_weights
 from jaxmf.model.tables import Table, resized
 
@@ -111,7 +111,8 @@ class Model(struct.PyTreeNode):
         n = row_weights(block)
         mean = links.said_of(block, self.link() if self.implicit[0] else None, self.params.item.rank)
         mean = mean if said is None else said
-        return Problem(self.kernel, self.params.offset, self.params.item, block, mean, self.priors.user.precision(n))
+        given, precision = in_unit(block, self.kernel), self.priors.user.precision(n)
+        return Problem(self.kernel, self.params.offset, self.params.item, given, mean, precision)
 
 
 def unheard(table: Table) -> Table:

@@ -35,16 +35,19 @@ class Means(NamedTuple):
 
 
 def loss(params: Params, kernel: Kernel, ratings: Ratings, priors: Priors, n: Weights) -> Float[Array, ""]:
-    """Σ w (r − r̂)² + Σ priors over all ratings and all rows; `n` is `weights(ratings)`, the prior means are 0."""
+    """Σ w (r − r̂)² + Σ priors over all ratings and all rows; `n` is `weights(ratings)`, the prior means are 0.
+
+    Errors count in the kernel's unit.
+    """
     return (
-        squares(params, kernel, ratings)
+        squares(params, kernel, ratings) / kernel.unit**2
         + penalty(priors.user, params.user, n.user).sum()
         + penalty(priors.item, params.item, n.item).sum()
     )
 
 
 def squares(params: Params, kernel: Kernel, ratings: Ratings) -> Float[Array, ""]:
-    """Σ w (r − r̂)² over all ratings."""
+    """Σ w (r − r̂)² over all ratings, in their own unit."""
     error = ratings.rating - predict(params, kernel, ratings.user, ratings.item)
     return jnp.sum(ratings.weight * error**2)
 
@@ -71,7 +74,7 @@ def batch_loss(
         n_item: The same of its item.
         means: Prior means of the tables' rows; else 0.
     """
-    error = batch.rating - predict(params, kernel, batch.user, batch.item)
+    error = (batch.rating - predict(params, kernel, batch.user, batch.item)) / kernel.unit
     user, item = _away(params, means)
     share = penalty(priors.user, user[batch.user], n_user) / jnp.maximum(n_user, 1e-9)
     share += penalty(priors.item, item[batch.item], n_item) / jnp.maximum(n_item, 1e-9)

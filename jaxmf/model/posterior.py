@@ -252,7 +252,8 @@ def pick(key: Key[Array, ""], posterior: Posterior) -> Model:
     draw = jax.tree.map(lambda x: x[at], posterior.draws)
 
     def prior(side: Population) -> Prior:
-        reg = jax.tree.map(lambda precision: precision.mean() / draw.noise, side.precision)
+        noise = draw.noise * posterior.kernel.unit**2  # a model's errors, and so its priors, are in that unit
+        reg = jax.tree.map(lambda precision: precision.mean() / noise, side.precision)
         return Prior(reg.bias, reg.factors, 0.0, side.link_precision)
 
     links = Links(draw.user.link, draw.item.link)

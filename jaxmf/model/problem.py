@@ -67,6 +67,11 @@ class Problem(struct.PyTreeNode):
         return pairs(pages, others, self.offset)
 
 
+def in_unit(block: Block, kernel: Kernel) -> Block:
+    """The block with weights that count errors in the kernel's unit."""
+    return block.replace(weight=block.weight / kernel.unit**2)
+
+
 def of_row(
     kernel: Kernel,
     offset: ScalarLike,

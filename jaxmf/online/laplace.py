@@ -92,7 +92,8 @@ def _inverse_forms(
     matrix: Float[AnyArray, "n c c"],
 ) -> Float[Array, " n"]:
     """jᵀA⁻¹j of each pair."""
-    j = jax.vmap(jax.grad(kernel), (0, 0, None))(params.user[user], params.item[item], params.offset)
+    gradients = jax.vmap(jax.grad(kernel), (0, 0, None))(params.user[user], params.item[item], params.offset)
+    j = gradients.scale(jnp.broadcast_to(1 / jnp.asarray(kernel.unit), user.shape))
     diagonal = Table.of_matrix(jnp.diagonal(matrix, axis1=1, axis2=2))
 
     def matvec(d: Table) -> Table:

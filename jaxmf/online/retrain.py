@@ -75,7 +75,7 @@ def _sgd_block(
             other, rating, weight = slot
 
             def share(x: Table) -> Float[Array, ""]:
-                error = rating - problem.kernel(x, others[other], problem.offset)
+                error = (rating - problem.kernel(x, others[other], problem.offset)) / problem.kernel.unit
                 away = x - mean
                 prior_loss = precision.bias * away.bias**2 + jnp.sum(precision.factors * away.factors**2)
                 return weight * (error**2 + prior_loss / jnp.maximum(n, 1e-9))

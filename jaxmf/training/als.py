@@ -14,12 +14,12 @@ from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import PAGES, Block, even, evened, filled, joint_blocks
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params, rows
-from jaxmf.model.kernels import Kernel
+from jaxmf.model.kernels import Kernel, unit_of
 from jaxmf.model.links import Links
 from jaxmf.model.objective import Weights, squares, weights
 from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
-from jaxmf.model.problem import Problem
+from jaxmf.model.problem import Problem, in_unit
 from jaxmf.model.tables import Table
 from jaxmf.training import loop
 from jaxmf.training.loop import Fit, Info, Watch
@@ -88,7 +88,7 @@ def step(
     )
     mean = links.both_means(features, link, model)
     away = table - mean.user.join(mean.item)
-    total = squares(model, kernel, data.ratings) + away.dot(away * precision).sum()
+    total = squares(model, kernel, data.ratings) / kernel.unit**2 + away.dot(away * precision).sum()
     for one, of_side in zip(link, priors, strict=True):
         total += links.penalty(one, of_side.link_precision())
     return State(model, link), {"loss": total / n.user.sum()}
@@ -107,7 +107,8 @@ def solve_blocks(whole: Problem, stacks: tuple[Block, ...], *, steps: int, cg_st
 
     def solve(table: Table, block: Block) -> tuple[Table, None]:
         mean, precision = whole.mean[block.rows], whole.precision[block.rows]
-        problem = whole.replace(others=table, block=block, mean=mean, precision=precision)
+        given = in_unit(block, whole.kernel)
+        problem = whole.replace(others=table, block=given, mean=mean, precision=precision)
         solved = rows.improve_rows(problem, table[block.rows], steps=steps, cg_steps=cg_steps, tol=0.0)
         return table.put(block.rows, solved), None
 
@@ -170,7 +171,7 @@ def fit(  # noqa: PLR0913 a trainer
     """
     loop.check(ratings, kernel, rank, epochs, watch)
     check_rows(features, ratings.n_users, ratings.n_items)
-    priors = check(prior)
+    priors, kernel = check(prior), kernel.replace(unit=unit_of(ratings))
 
     settings = {"prior": priors, "features": features, "steps": steps, "cg_steps": cg_steps}
     known = histories(ratings, features)

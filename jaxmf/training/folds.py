@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.data.splits import Split
-from jaxmf.model.kernels import Kernel
+from jaxmf.model.kernels import Kernel, unit_of
 from jaxmf.model.objective import Weights
 from jaxmf.training import als
 from jaxmf.training.als import Histories
@@ -32,6 +32,7 @@ class Fold(struct.PyTreeNode):
         n: Total weight of each row's training ratings.
         blocks: Weights of the pages of both sides' histories.
         offset: The kernel's offset at the training ratings' mean.
+        unit: The kernel's unit, the training ratings' standard deviation.
         low: The smallest training rating.
         high: The largest.
         features: What is known of the rows.
@@ -42,6 +43,7 @@ class Fold(struct.PyTreeNode):
     n: Weights
     blocks: tuple[Float[AnyArray, "g p w"], ...]
     offset: Float[AnyArray, ""]
+    unit: Float[AnyArray, ""]
     low: Float[AnyArray, ""]
     high: Float[AnyArray, ""]
     features: Sides
@@ -123,8 +125,8 @@ def _fold(ratings: Ratings, split: Split, kernel: Kernel, n_held: int, features:
     every = als.histories(train, pages=PAGES)
     pages = tuple(stack.weight for stack in every.blocks)
     offset = kernel.offset(float(np.average(rating, weights=weight)))
-    offset, low, high = np.array([offset, seen.min(), seen.max()], np.float32)
-    return Fold(weight, held, every.n, pages, offset, low, high, sides)
+    numbers = np.array([offset, unit_of(train), seen.min(), seen.max()], np.float32)
+    return Fold(weight, held, every.n, pages, *numbers, sides)
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, ScalarLike
 from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import even, filled
 from jaxmf.data.ratings import Ratings
-from jaxmf.model.kernels import Kernel, Linear
+from jaxmf.model.kernels import Kernel, Linear, unit_of
 from jaxmf.model.likelihoods import Gaussian, Likelihood
 from jaxmf.model.params import Params
 from jaxmf.model.posterior import Draw, Posterior
@@ -121,6 +121,7 @@ def fit(  # noqa: PLR0913 a trainer
     likelihood.check(np.asarray(ratings.rating), kernel)
     loop.check(ratings, kernel, rank, sweeps, watch)
     check_rows(features, ratings.n_users, ratings.n_items)
+    kernel = kernel if likelihood.latent else kernel.replace(unit=unit_of(ratings))
     _check(sweeps=sweeps, burn=burn, keep=keep, chains=chains, watch=watch)
     held = None if watch.validation is None else filled(watch.validation, even(len(watch.validation)))
     n = 0 if held is None else len(held)
@@ -187,11 +188,12 @@ def _sweep(chain: Chain, data: Data, validation: Ratings | None, *, kernel: Kern
     def kept_in(all: Array, one: Array) -> Array:
         return lax.dynamic_update_index_in_dim(all, jnp.where(due, one, all[at]), at, 0)
 
-    kept = jax.tree.map(kept_in, chain.kept, state.draw)
+    told = state.told(data.ratings.weight, data.ratings.user)
+    kept = jax.tree.map(kept_in, chain.kept, told)
     total = chain.total
     if validation is not None:
         total += jnp.where(after > 0, state.draw.predict(kernel, validation.user, validation.item), 0)
-    return chain.replace(state=state, kept=kept, total=total, sweep=chain.sweep + 1), info
+    return chain.replace(state=state, kept=kept, total=total, sweep=chain.sweep + 1), info | {"noise": told.noise}
 
 
 def _check(*, sweeps: int, burn: int, keep: int, chains: int, watch: Watch) -> None:

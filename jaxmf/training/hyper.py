@@ -17,21 +17,25 @@ from jaxmf.model.tables import Table
 LINK_STEPS = 6
 
 
-def sample_side(key: Key[Array, ""], table: Table, side: Population, features: Features | None) -> Population:
-    """A side's means, precisions and link, given its rows.
+def sample_side(
+    key: Key[Array, ""], table: Table, side: Population, rated: Float[AnyArray, " rows"], features: Features | None
+) -> Population:
+    """A side's means, precisions and link, given those of its rows that are `rated`.
 
     Each column's mean and precision together have the prior normal–gamma(0, 1, 1, 1), the precision of the link's
     entries gamma(1, 1). The link is drawn by noise-injected conjugate gradients.
     """
-    n, link, columns = len(table), side.link.matrix(), 1 + table.rank
-    shapes = ((columns, 2 + n + len(link)), (1, columns), (n, columns), link.shape, (2 + link.size,))
+    n, counted, link, columns = rated.sum(), rated[:, None], side.link.matrix(), 1 + table.rank
+    rows = len(table)
+    shapes = ((columns, 2 + rows + len(link)), (1, columns), (rows, columns), link.shape, (2 + link.size,))
     of_precision, of_mean, *of_link = _normals(key, shapes if features is not None else shapes[:2])
     rest = table - links.means(features, side.link, table)
-    average = rest.matrix().mean(0, keepdims=True)
+    average = jnp.sum(counted * rest.matrix(), 0, keepdims=True) / n
     shrunk = n / (n + 1)
-    squares = jnp.sum((rest.matrix() - average) ** 2, 0, keepdims=True) + shrunk * average**2
+    squares = jnp.sum(counted * (rest.matrix() - average) ** 2, 0, keepdims=True) + shrunk * average**2
     rate = 1 + (squares + side.link_precision * jnp.sum(link**2, 0, keepdims=True)) / 2
-    precision = half_squares(of_precision)[None] / rate
+    every = jnp.concatenate([jnp.ones(2), rated, jnp.ones(len(link))])
+    precision = half_squares(of_precision, every)[None] / rate
     mean = shrunk * average + of_mean * lax.rsqrt((n + 1) * precision)
     side = side.replace(mean=Table.of_matrix(mean)[0], precision=Table.of_matrix(precision)[0])
     if features is None:
@@ -40,7 +44,7 @@ def sample_side(key: Key[Array, ""], table: Table, side: Population, features: F
     of_rows, of_entries, of_ridge = of_link
     rest = Table.of_matrix(rest.matrix() - mean + of_rows * lax.rsqrt(precision))
     # In units of the rows' precision, a column each.
-    one, ridge = Table(jnp.ones(n), jnp.ones((n, 1))), side.link_precision
+    one, ridge = Table(rated, counted), side.link_precision
     noise = Table.of_matrix(of_entries * jnp.sqrt(ridge) * lax.rsqrt(precision))
     ridges = Table(ridge, ridge)
     found = links.solve_link(features, rest, one, ridges, side.link, steps=LINK_STEPS, noise=noise)

@@ -137,6 +137,7 @@ def fit(
 ) -> Float[Array, " room"]:
     """One job's validation RMSE after each of its epochs, predictions clipped to the training ratings' range."""
     histories, fold = data.of(job.fold)
+    kernel = kernel.replace(unit=fold.unit)
 
     def draw(key: Key[Array, ""]) -> Params:
         starts = [_narrow_start(rank, group.width, histories.ratings, fold.offset) for rank in group.ranks]

@@ -18,7 +18,7 @@ from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import filled
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, objective, params
-from jaxmf.model.kernels import Kernel
+from jaxmf.model.kernels import Kernel, unit_of
 from jaxmf.model.links import Links
 from jaxmf.model.objective import Means, Weights
 from jaxmf.model.params import Params
@@ -266,7 +266,7 @@ def fit(  # noqa: PLR0913 a trainer
     if not batch_size >= 1:
         raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
     check_rows(features, ratings.n_users, ratings.n_items)
-    priors = check(prior)
+    priors, kernel = check(prior), kernel.replace(unit=unit_of(ratings))
     batch_size = min(batch_size, len(ratings))
     settings = {"prior": priors, "features": features, "batch_size": batch_size, "own_optimizer": optimizer is not None}
     optimizer = optimizer or _default_optimizer(epochs, math.ceil(len(ratings) / batch_size))

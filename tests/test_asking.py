@@ -53,7 +53,7 @@ def test_information_about_targets_is_the_closed_form(drawn):
     ask, targets = np.array([3, 8, 21, 30]), np.array([5, 8, 33])
     row = np.asarray(jax.vmap(jaxmf.tables.Table.matrix)(known.params.user)[:, 7], np.float64)
     precision = np.linalg.inv(np.cov(row.T, bias=True))
-    factors = np.column_stack([np.ones(40), np.asarray(known.params.item.factors[0], np.float64)])
+    factors = np.column_stack([np.ones(40), np.asarray(known.params.item.factors[0], np.float64)]) * known.kernel.unit
 
     def variance(precision: np.ndarray) -> float:
         return np.einsum("nk,kl,nl->", factors[targets], np.linalg.inv(precision), factors[targets])

@@ -166,7 +166,7 @@ def test_the_sampler_predicts_ratings_and_states_their_spread(fitted):
     assert jaxmf.metrics.rmse(result.predicted, test.rating) == pytest.approx(rmse, abs=0.02)
     assert result.history["rmse"][-1] == pytest.approx(rmse, abs=0.03)
     assert result.history["taken"].mean() > 0.3
-    np.testing.assert_array_equal(result.posterior.draws.noise, 1)
+    assert ((result.posterior.draws.noise > 0.4) & (result.posterior.draws.noise < 1.5)).all()  # most users' is 1
     assert 0.5 <= np.min(predicted.mean) <= np.max(predicted.mean) <= 5
     inside = np.abs(np.asarray(predicted.mean) - test.rating) <= 1.645 * np.asarray(predicted.std)
     assert 0.82 <= inside.mean() <= 0.98

@@ -75,7 +75,7 @@ def test_fold_in_under_a_mean_is_the_half_step_of_training(ratings: Ratings):
     kernel, both = Linear(), features.implicit_sides(ratings)
     model = als.fit(KEY, ratings, kernel=kernel, rank=3, prior=PRIORS, features=both, epochs=3).model
     data, state = als.histories(ratings, both), als.State(model.params, model.links)
-    half = als.step(state, data, kernel=kernel, prior=PRIORS, cg_steps=30)[0].params.user
+    half = als.step(state, data, kernel=model.kernel, prior=PRIORS, cg_steps=30)[0].params.user
     for given in (None, both.user):  # read off the ratings, or given
         folded = fold_in.fold_in_users(model, ratings, features=given).params.user
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), folded, half)

@@ -1,11 +1,12 @@
 """Neighbours: against all distances; and vectors in an index of another library."""
 
-from typing import NamedTuple
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 from reference import KERNELS
 from test_recommend import ITEMS, USERS, every_rating, model, params_of
 
@@ -115,12 +116,13 @@ def test_distances_of_no_items():
     assert none.item.shape == (0, 4)
 
 
-class Own(NamedTuple):
+class Own(struct.PyTreeNode):
     """A kernel that the package does not know."""
 
-    linear = False
-    low: float = -np.inf
-    high: float = np.inf
+    linear: ClassVar[bool] = False
+    low: ClassVar[float] = -np.inf
+    high: ClassVar[float] = np.inf
+    unit: float = 1.0
 
     def __call__(self, row: Table, other: Table, offset: float) -> jax.Array:
         return offset - jnp.abs(row.factors - other.factors).sum()

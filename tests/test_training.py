@@ -12,7 +12,7 @@ from reference import KERNELS, flat
 
 from jaxmf.data import datasets, features, histories, splits
 from jaxmf.model import objective, params, problem, rows
-from jaxmf.model.kernels import Linear, Logistic
+from jaxmf.model.kernels import Linear, Logistic, unit_of
 from jaxmf.model.priors import DEFAULT, Prior, Priors
 from jaxmf.training import als, gibbs, loop, notebook, sgd
 from jaxmf.training.loop import Watch
@@ -112,7 +112,8 @@ def test_no_block_of_a_sweep_raises_the_objective(kernel, ratings):
 def test_als_finds_the_stationary_point(ratings):
     result = als.fit(KEY, ratings, kernel=Linear(), rank=3, epochs=300, cg_steps=8)
     n = objective.weights(ratings)
-    gradient = jax.grad(lambda model: objective.loss(model, Linear(), ratings, DEFAULT, n))(result.model.params)
+    kernel = result.model.kernel
+    gradient = jax.grad(lambda model: objective.loss(model, kernel, ratings, DEFAULT, n))(result.model.params)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves((gradient.user, gradient.item))) < 0.05
 
 
@@ -258,8 +259,8 @@ def test_five_folds_share_a_program():
 def test_padding_of_a_fit_is_inert(ratings):
     """An even number of ratings, blocks and rows gives the model of the odd ones."""
     few = ratings.take(np.arange(487))
-    state = als.init(KEY, few, kernel=KERNEL, rank=3)
-    exact, _ = als.step(state, als.histories(few), kernel=KERNEL, prior=DEFAULT)
+    state, kernel = als.init(KEY, few, kernel=KERNEL, rank=3), KERNEL.replace(unit=unit_of(few))
+    exact, _ = als.step(state, als.histories(few), kernel=kernel, prior=DEFAULT)
     fitted = als.fit(KEY, few, kernel=KERNEL, rank=3, epochs=1).model.params
     np.testing.assert_allclose(flat(fitted.user), flat(exact.params.user), atol=1e-5)
     np.testing.assert_allclose(flat(fitted.item), flat(exact.params.item), atol=1e-5)

@@ -75,7 +75,7 @@ def test_sgd_fits_learning_rates(ratings, folds, features):
         fit = sgd.fit(jax.random.key(0), train, kernel=Linear(), features=features(train), **settings)
         held = ratings.take(split.test)
         low, high = ratings.rating[split.train].min(), ratings.rating[split.train].max()
-        expected = objective.rmse(fit.model.params, Linear(), held, float(low), float(high))
+        expected = objective.rmse(fit.model.params, fit.model.kernel, held, float(low), float(high))
         assert found.history[number, 0, -1] == pytest.approx(float(expected), rel=1e-4)
 
 

@@ -75,7 +75,7 @@ class Linear(struct.PyTreeNode):
 
     def __call__(self, row: Table, other: Table, offset: ScalarLike) -> Float[Array, ""]:
         """r̂ of one pair."""
-        return self.unit * (row.bias + other.bias + row.factors @ other.factors) + offset
+        return jnp.multiply(self.unit, row.bias + other.bias + row.factors @ other.factors) + offset
 
     def offset(self, mean: float) -> float:
         """μ = the mean."""
@@ -169,7 +169,7 @@ class RBF(struct.PyTreeNode):
         """r̂ of one pair."""
         apart = jnp.sum(row.factors**2) + jnp.sum(other.factors**2)
         near = jnp.exp(-self.gamma * apart) * jnp.expm1(2 * self.gamma * (row.factors @ other.factors))
-        return self.unit * (row.bias + other.bias) + (self.high - self.low) * near + offset
+        return jnp.multiply(self.unit, row.bias + other.bias) + (self.high - self.low) * near + offset
 
     def offset(self, mean: float) -> float:
         """μ = the mean."""

@@ -125,8 +125,8 @@ def _fold(ratings: Ratings, split: Split, kernel: Kernel, n_held: int, features:
     every = als.histories(train, pages=PAGES)
     pages = tuple(stack.weight for stack in every.blocks)
     offset = kernel.offset(float(np.average(rating, weights=weight)))
-    numbers = np.array([offset, unit_of(train), seen.min(), seen.max()], np.float32)
-    return Fold(weight, held, every.n, pages, *numbers, sides)
+    offset, unit, low, high = np.array([offset, unit_of(train), seen.min(), seen.max()], np.float32)
+    return Fold(weight, held, every.n, pages, offset, unit, low, high, sides)
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:

@@ -3,10 +3,10 @@
 import functools
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
-import jaxlib
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree, ScalarLike
@@ -190,7 +190,7 @@ class Form(NamedTuple):
         return cls(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
 
 
-OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False} if jaxlib.__version__.startswith("0.10.") else {}
+OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False} if version("jaxlib").startswith("0.10.") else {}
 """In jaxlib 0.10 the newer emitters, which later ones have alone, take twice as long to compile row solves, which then
 run no faster. Gradient steps do."""
 

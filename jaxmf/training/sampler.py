@@ -107,7 +107,7 @@ def init(
     likelihood: Likelihood = Gaussian(),
     features: Sides = Sides(),
 ) -> State:
-    """Rows and their priors at `BIAS` and `FACTOR`, the noise at `NOISE`, cutpoints at the probit of the levels' shares.
+    """Rows and priors at `BIAS` and `FACTOR`, the noise at `NOISE`, cutpoints at the probit of the levels' shares.
 
     The users' rows are 0: they are drawn first.
     """

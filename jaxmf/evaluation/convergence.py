@@ -18,7 +18,7 @@ def convergence(fit: GibbsFit, user: Column, item: Column) -> pd.DataFrame:
     R̂ (Vehtari et al. 2021) is near 1 where chains can't be told apart; the size is in independent draws.
 
     Args:
-        fit: A fit of two chains or more, each with four kept draws or more; forget its growth (`burn=100` or so).
+        fit: A fit of two chains or more, each with four kept draws or more; forget its beginning (`burn=60` or so).
         user: User rows of the predictions to look at, such as a hundred test ratings'.
         item: Their item rows.
 

@@ -97,9 +97,9 @@ def fit(  # noqa: PLR0913 a trainer
         rank: Number of factors.
         features: Features of either side; for SVD++ on both, `jaxmf.features.implicit_sides(ratings)`.
         sweeps: Sweeps of each chain.
-        burn: Sweeps that are forgotten. The factors grow from nothing over the first hundred or so, and a mean that
-            takes in this growth predicts better than one of the last sweeps alone (chosen on a validation part of
-            MovieLens latest-small). To judge convergence, or for draws of the posterior alone, forget more.
+        burn: Sweeps that are forgotten. A chain's rows are soon as large as they will stay, and its predictions agree
+            with other chains' from then on: on validation parts of four data sets 10 predict as 60 do, or better, for
+            the sweeps that they leave. Precisions of columns move slowly all along: to judge them, forget more.
         keep: Draws to keep of the rest, evenly spaced, as many of each chain: the posterior that is returned, and
             folded in with.
         watch: Validation, progress. The validation part's predictions are averaged over every sweep since burn-in.

@@ -469,7 +469,7 @@ HARD = jaxmf.priors.DEFAULT._replace(item=jaxmf.priors.Prior(40.0))
         ("als", {"epochs": 7}, "epochs 6 and this one has 7"),
         ("als", {"kernel": KERNELS[0]}, r"kernel 'Logistic\(.*\)' and this one has 'Linear\(\)'"),
         ("als", {"rank": 4}, "rank 3 and this one has 4"),
-        ("als", {"prior": HARD}, r"prior.item.bias_reg 4.0 and this one has 40.0"),
+        ("als", {"prior": HARD}, r"prior.item.bias_reg 3.6 and this one has 40.0"),
         ("als", {"steps": 2}, "steps 1 and this one has 2"),
         ("als", {"cg_steps": 2}, "cg_steps 3 and this one has 2"),
         ("als", {"features": "implicit"}, "features.*None and this one has 'sha256"),

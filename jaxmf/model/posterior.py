@@ -47,7 +47,8 @@ class Draw(struct.PyTreeNode):
         params: Rows of both sides.
         user: What user rows are drawn from.
         item: What item rows are drawn from.
-        noise: Precision of a rating of weight 1; 1 where the likelihood is ordinal, whose unit it is.
+        noise: Precision of a rating of weight 1, the average over users; near 1 where the likelihood is ordinal, since
+            most users' is its unit.
         likelihood: What a rating is, given the rows.
     """
 

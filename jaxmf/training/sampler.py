@@ -134,10 +134,11 @@ def _start(
 
 
 def step(state: State, data: Data, *, kernel: Kernel) -> tuple[State, Info]:
-    """One sweep: users' rows, items' rows, both sides' priors, noise. Info's `loss` is the mean squared error.
+    """One sweep: users' rows, items' rows, both sides' priors, noise.
 
-    Where the likelihood is ordinal, its cutpoints and the latent numbers come first, and the noise of most users stays
-    as it is; `loss` is minus the mean log-likelihood of a rating, and `taken` says whether the cutpoints moved.
+    Info's `loss` is the mean squared error, a precise user's errors counting more. Where the likelihood is ordinal, its
+    cutpoints and the latent numbers come first, and the noise of most users stays as it is; `loss` is minus the mean
+    log-likelihood of a rating, and `taken` says whether the cutpoints moved.
     """
     key, key_sides, key_ratings, key_noise = jax.random.split(state.key, 4)
     given, draw = data.ratings.replace(weight=data.ratings.weight * state.precise[data.ratings.user]), state.draw

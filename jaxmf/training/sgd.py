@@ -174,13 +174,8 @@ def linked(state: State, features: Sides, n: Weights, priors: Priors) -> State:
     means = prior_means(state, features)
     if means is None:
         return state
-    model = model.replace(user=_rated(model.user, n.user, means.user), item=_rated(model.item, n.item, means.item))
+    model = model.replace(user=model.user.where(n.user > 0, means.user), item=model.item.where(n.item > 0, means.item))
     return state.replace(params=model)
-
-
-def _rated(table: Table, n: Float[Array, " rows"], mean: Table) -> Table:
-    """The table's rows where they have ratings, else those of `mean`."""
-    return Table(jnp.where(n > 0, table.bias, mean.bias), jnp.where(n[:, None] > 0, table.factors, mean.factors))
 
 
 def epoch(

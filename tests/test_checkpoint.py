@@ -401,8 +401,8 @@ def stop_after(epoch):
 
 
 SETTINGS = {
-    "als": {"kernel": KERNELS[1], "rank": 3, "epochs": 6},
-    "sgd": {"kernel": KERNELS[1], "rank": 3, "epochs": 6, "batch_size": 100},
+    "als": {"kernel": KERNELS[1], "rank": 3, "prior": jaxmf.priors.DEFAULT, "epochs": 6},
+    "sgd": {"kernel": KERNELS[1], "rank": 3, "prior": jaxmf.priors.DEFAULT, "epochs": 6, "batch_size": 100},
     "gibbs": {"rank": 3, "sweeps": 6, "burn": 2, "keep": 2},
     "notebook": {"rank": 3, "epochs": 6},
 }
@@ -470,6 +470,7 @@ HARD = jaxmf.priors.DEFAULT._replace(item=jaxmf.priors.Prior(40.0))
         ("als", {"kernel": KERNELS[0]}, r"kernel 'Logistic\(.*\)' and this one has 'Linear\(\)'"),
         ("als", {"rank": 4}, "rank 3 and this one has 4"),
         ("als", {"prior": HARD}, r"prior.item.bias_reg 3.6 and this one has 40.0"),
+        ("als", {"prior": None}, "prior None and this one has 'found'"),
         ("als", {"steps": 2}, "steps 1 and this one has 2"),
         ("als", {"cg_steps": 2}, "cg_steps 3 and this one has 2"),
         ("als", {"features": "implicit"}, "features.*None and this one has 'sha256"),

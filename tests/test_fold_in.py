@@ -9,7 +9,7 @@ from reference import KERNELS, flat
 from jaxmf.data.features import Sides, implicit, multi_hot
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Linear, Logistic
-from jaxmf.model.priors import DEFAULT, Prior
+from jaxmf.model.priors import Prior
 from jaxmf.online import fold_in, update
 from jaxmf.training import als
 
@@ -32,7 +32,7 @@ def test_folding_in_a_training_user_is_training_s_half_step(kernel, ratings):
     model = als.fit(KEY, ratings, kernel=kernel, rank=4, epochs=3).model
     zero = model.params.replace(user=jax.tree.map(jnp.zeros_like, model.params.user))
     state = als.init(KEY, ratings, kernel=kernel, rank=4).replace(params=zero)
-    sweep, _ = als.step(state, als.histories(ratings), kernel=model.kernel, prior=DEFAULT, steps=16, cg_steps=24)
+    sweep, _ = als.step(state, als.histories(ratings), kernel=model.kernel, prior=model.priors, steps=16, cg_steps=24)
     half = sweep.params.user
     some = ratings.take(ratings.user % 3 == 0)
     folded = fold_in.fold_in_users(model, some).params.user

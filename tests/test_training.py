@@ -113,7 +113,7 @@ def test_als_finds_the_stationary_point(ratings):
     result = als.fit(KEY, ratings, kernel=Linear(), rank=3, epochs=300, cg_steps=8)
     n = objective.weights(ratings)
     kernel = result.model.kernel
-    gradient = jax.grad(lambda model: objective.loss(model, kernel, ratings, DEFAULT, n))(result.model.params)
+    gradient = jax.grad(lambda model: objective.loss(model, kernel, ratings, result.prior, n))(result.model.params)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves((gradient.user, gradient.item))) < 0.05
 
 
@@ -261,7 +261,7 @@ def test_padding_of_a_fit_is_inert(ratings):
     few = ratings.take(np.arange(487))
     state, kernel = als.init(KEY, few, kernel=KERNEL, rank=3), KERNEL.replace(unit=unit_of(few))
     exact, _ = als.step(state, als.histories(few), kernel=kernel, prior=DEFAULT)
-    fitted = als.fit(KEY, few, kernel=KERNEL, rank=3, epochs=1).model.params
+    fitted = als.fit(KEY, few, kernel=KERNEL, rank=3, prior=DEFAULT, epochs=1).model.params
     np.testing.assert_allclose(flat(fitted.user), flat(exact.params.user), atol=1e-5)
     np.testing.assert_allclose(flat(fitted.item), flat(exact.params.item), atol=1e-5)
 

@@ -71,7 +71,7 @@ def test_sgd_fits_learning_rates(ratings, folds, features):
     for number, rate in enumerate([0.01, 0.05]):
         optimizer = sgd.default_optimizer(EPOCHS, len(ratings), 64, learning_rate=rate)
         train = ratings.replace(weight=weight)
-        settings = {"rank": 4, "epochs": EPOCHS, "batch_size": 64, "optimizer": optimizer}
+        settings = {"rank": 4, "epochs": EPOCHS, "batch_size": 64, "optimizer": optimizer, "prior": DEFAULT}
         fit = sgd.fit(jax.random.key(0), train, kernel=Linear(), features=features(train), **settings)
         held = ratings.take(split.test)
         low, high = ratings.rating[split.train].min(), ratings.rating[split.train].max()

@@ -64,7 +64,7 @@ def test_weights_and_decay_reach_the_fold_in_as_they_reach_training(model, ratin
     aged = ratings.replace(weight=decay)
     zero = model.params.replace(user=jax.tree.map(jnp.zeros_like, model.params.user))
     state = als.init(jax.random.key(0), aged, kernel=KERNEL, rank=model.params.user.rank).replace(params=zero)
-    sweep, _ = als.step(state, als.histories(aged), kernel=model.kernel, prior=DEFAULT, steps=8, cg_steps=24)
+    sweep, _ = als.step(state, als.histories(aged), kernel=model.kernel, prior=model.priors, steps=8, cg_steps=24)
     half = sweep.params.user
     folded = fold_in.fold_in_users(model, aged).params
     np.testing.assert_allclose(flat(folded.user), flat(half), rtol=1e-3, atol=2e-4)

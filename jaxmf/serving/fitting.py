@@ -11,7 +11,7 @@ from jaxmf.data.settings import check_choice, check_whole
 from jaxmf.model.kernels import Kernel, for_range
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
-from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
+from jaxmf.model.priors import Prior, Priors
 from jaxmf.training import als, gibbs, sgd
 from jaxmf.training.loop import Watch
 
@@ -68,10 +68,9 @@ def fit_model(key: Key[Array, ""], ratings: Ratings, settings: Settings) -> Mode
         burn = sweeps // 6
         chain = {"features": features, "sweeps": sweeps, "burn": burn, "keep": max(1, min(KEPT, sweeps - burn))}
         return gibbs.fit(key, ratings, kernel=kernel, rank=rank, watch=watch, **chain).posterior
-    priors = both_sides(DEFAULT if prior is None else prior)
     trainer = als if method == "als" else sgd
     few = {"features": features} if epochs is None else {"features": features, "epochs": epochs}
-    return trainer.fit(key, ratings, kernel=kernel, rank=rank, prior=priors, watch=watch, **few).model
+    return trainer.fit(key, ratings, kernel=kernel, rank=rank, prior=prior, watch=watch, **few).model
 
 
 def _check(ratings: Ratings, settings: Settings) -> None:

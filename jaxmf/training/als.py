@@ -1,133 +1,17 @@
-"""Alternating least squares: every user's solve, then every item's, again and again.
+"""Alternating least squares: sweeps over both sides' rows, again and again."""
 
-For a kernel that is not linear in a row the solves are Newton's steps, and the trainer is an alternating Newton method.
-"""
-
-from typing import NamedTuple, no_type_check
-
-import numpy as np
-from flax import struct
-from jax import lax
 from jaxtyping import Array, Key
 
 from jaxmf.data.features import Sides, check_rows
-from jaxmf.data.histories import PAGES, Block, even, evened, filled, joint_blocks
 from jaxmf.data.ratings import Ratings
-from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel, unit_of
-from jaxmf.model.links import Links
-from jaxmf.model.objective import Weights, squares, weights
-from jaxmf.model.params import Params
-from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
-from jaxmf.model.problem import Problem, in_unit
-from jaxmf.model.tables import Table
-from jaxmf.training import loop
-from jaxmf.training.loop import Fit, Info, Watch
+from jaxmf.model.priors import Prior, Priors
+from jaxmf.training import evidence, loop
+from jaxmf.training.alternating import REMEDY, Histories, State, Sweep, gathered, histories, init, solve_blocks, step
+from jaxmf.training.evidence import Task
+from jaxmf.training.loop import Fit, Watch
 
-REMEDY = "raise `factor_reg`"
-
-
-@no_type_check
-class Histories(struct.PyTreeNode):
-    """The training ratings, the same as blocks of both sides' rows, and the features of these."""
-
-    ratings: Ratings
-    n: Weights
-    blocks: tuple[Block, ...]
-    features: Sides
-
-
-@no_type_check
-class State(struct.PyTreeNode):
-    """What ALS carries from sweep to sweep."""
-
-    params: Params
-    links: Links
-
-
-def histories(ratings: Ratings, features: Sides = Sides(), *, pages: int = PAGES) -> Histories:
-    """Ratings and features on the host as what `step` takes, in blocks of about `pages` pages."""
-    return Histories(ratings, weights(ratings), joint_blocks(ratings, pages=pages), features)
-
-
-def init(key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int, features: Sides = Sides()) -> State:
-    """Factors N(0, 0.1²), biases and links 0, the offset where rows of zeros give the mean rating."""
-    mean = float(np.average(ratings.rating, weights=ratings.weight))
-    start = params.init(key, ratings.n_users, ratings.n_items, rank, offset=kernel.offset(mean))
-    return State(start, links.init(features, rank))
-
-
-def step(
-    state: State, data: Histories, *, kernel: Kernel, prior: Prior | Priors, steps: int = 1, cg_steps: int = 3
-) -> tuple[State, Info]:
-    """One sweep: all users with the items frozen, then all items with the users frozen, then the links of both.
-
-    No part of it raises the objective, whatever the kernel and the number of steps. Info's `loss` is the objective
-    after the sweep, a rating.
-
-    Args:
-        state: The state; donate it.
-        data: Both sides' histories.
-        kernel: The kernel.
-        prior: The prior of both sides, or one each.
-        steps: Newton steps a row, for a kernel that is not linear.
-        cg_steps: Conjugate-gradient steps in each, from where the row is: a few suffice, as the next sweep goes on.
-    """
-    priors = both_sides(prior)
-    model, features, n = state.params, data.features, data.n
-    precision = priors.user.precision(n.user).join(priors.item.precision(n.item))
-    mean = links.both_means(features, state.links, model)
-    before = model.user.join(model.item)
-    whole = Problem(kernel, model.offset, before, data.blocks[0], mean.user.join(mean.item), precision)
-    table = solve_blocks(whole, data.blocks, steps=steps, cg_steps=cg_steps)
-    users, items = table.cut(len(model.user))
-    model = model.replace(user=users, item=items)
-    link = Links(
-        links.most_probable(features.user, users, priors.user, n.user, state.links.user),
-        links.most_probable(features.item, items, priors.item, n.item, state.links.item),
-    )
-    mean = links.both_means(features, link, model)
-    away = table - mean.user.join(mean.item)
-    total = squares(model, kernel, data.ratings) / kernel.unit**2 + away.dot(away * precision).sum()
-    for one, of_side in zip(link, priors, strict=True):
-        total += links.penalty(one, of_side.link_precision())
-    return State(model, link), {"loss": total / n.user.sum()}
-
-
-def solve_blocks(whole: Problem, stacks: tuple[Block, ...], *, steps: int, cg_steps: int) -> Table:
-    """The table with each block's rows solved in turn, from where they are and given what the table then holds.
-
-    Args:
-        whole: The problem of both sides' rows, in one table that is also the `others`: the users' rows and then the
-            items'. Its block is not looked at.
-        stacks: Blocks that point into the table, as `jaxmf.histories.joint_blocks` makes them.
-        steps: As in `step`.
-        cg_steps: Likewise.
-    """
-
-    def solve(table: Table, block: Block) -> tuple[Table, None]:
-        mean, precision = whole.mean[block.rows], whole.precision[block.rows]
-        given = in_unit(block, whole.kernel)
-        problem = whole.replace(others=table, block=given, mean=mean, precision=precision)
-        solved = rows.improve_rows(problem, table[block.rows], steps=steps, cg_steps=cg_steps, tol=0.0)
-        return table.put(block.rows, solved), None
-
-    table = whole.others
-    for stack in stacks:
-        table, _ = lax.scan(solve, table, stack)
-    return table
-
-
-class Sweep(NamedTuple):
-    """One sweep with these settings, for `loop.run`."""
-
-    steps: int
-    cg_steps: int
-
-    def __call__(self, state: State, data: tuple[Histories, Priors], kernel: Kernel) -> tuple[State, Info]:
-        """The state after it."""
-        known, priors = data
-        return step(state, known, kernel=kernel, prior=priors, steps=self.steps, cg_steps=self.cg_steps)
+__all__ = ["Histories", "State", "fit", "histories", "init", "solve_blocks", "step"]
 
 
 def fit(  # noqa: PLR0913 a trainer
@@ -136,7 +20,7 @@ def fit(  # noqa: PLR0913 a trainer
     *,
     kernel: Kernel,
     rank: int = 32,
-    prior: Prior | Priors = DEFAULT,
+    prior: Prior | Priors | None = None,
     features: Sides = Sides(),
     epochs: int = 15,
     steps: int = 1,
@@ -150,7 +34,8 @@ def fit(  # noqa: PLR0913 a trainer
         ratings: Training ratings, on the host.
         kernel: The kernel.
         rank: Number of factors.
-        prior: The prior of both sides, or one each.
+        prior: The prior of both sides, or one each; else `jaxmf.evidence.find` finds it in the ratings, at the cost of
+            `epochs` more sweeps at most.
         features: Features of either side's rows, whose link is found with the rest.
         epochs: Sweeps over both sides.
         steps: Newton steps a row and sweep, for a kernel that is not linear.
@@ -162,6 +47,7 @@ def fit(  # noqa: PLR0913 a trainer
 
     Example:
         >>> import jax
+        >>> import numpy as np
         >>> from jaxmf.model.kernels import Linear
         >>> user, item = np.divmod(np.arange(12), 4)
         >>> ratings = Ratings(user, item, 1.0 + (user + item) % 5, np.ones(12), n_users=3, n_items=4)
@@ -171,18 +57,15 @@ def fit(  # noqa: PLR0913 a trainer
     """
     loop.check(ratings, kernel, rank, epochs, watch)
     check_rows(features, ratings.n_users, ratings.n_items)
-    priors, kernel = check(prior), kernel.replace(unit=unit_of(ratings))
-
-    settings = {"prior": priors, "features": features, "steps": steps, "cg_steps": cg_steps}
-    known = histories(ratings, features)
-    known = known.replace(
-        ratings=filled(ratings, even(len(ratings))), blocks=tuple(evened(stack) for stack in known.blocks)
-    )
+    kernel, sweep = kernel.replace(unit=unit_of(ratings)), Sweep(steps, cg_steps)
+    task = Task(key, ratings, kernel, rank, features, epochs, sweep, watch.progress)
+    found = evidence.given_or_found(prior, task)
+    settings = {"prior": found.told, "features": features, "steps": steps, "cg_steps": cg_steps}
     state, log = loop.run(
         init(key, ratings, kernel=kernel, rank=rank, features=features),
-        (known, priors),
-        Sweep(steps, cg_steps),
+        (gathered(ratings, features), found.priors),
+        sweep,
         loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse, solves=True),
         watch,
     )
-    return Fit(loop.fitted(state.params, state.links, kernel, priors, features), *log)
+    return found.fit(state, kernel, features, log)

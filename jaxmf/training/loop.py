@@ -8,17 +8,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float, PyTree, ScalarLike
 from tqdm import tqdm
 
-from jaxmf.data.features import Sides
 from jaxmf.data.histories import even, filled
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import objective
 from jaxmf.model.kernels import Kernel, check_ratings
-from jaxmf.model.links import Links
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.posterior import Posterior
@@ -67,6 +64,11 @@ class Fit(NamedTuple):
     seconds: float
     compile_seconds: float
 
+    @property
+    def prior(self) -> Priors:
+        """The priors of both sides, as they were given or found in the ratings."""
+        return self.model.priors
+
     def __repr__(self) -> str:
         return told("Fit", self.model, Log(*self[1:]))
 
@@ -76,11 +78,6 @@ def told(name: str, model: Model | Posterior, log: Log) -> str:
     last = [f"{key} {np.mean(values[-1]):.4f}" for key, values in log.history.items() if len(values)]
     epochs = max((len(values) for values in log.history.values()), default=0)
     return f"{name}({model}, {epochs} epochs in {log.seconds:.2f} s{''.join(f', {one}' for one in last)})"
-
-
-def fitted(params: Params, links: Links, kernel: Kernel, priors: Priors, features: Sides) -> Model:
-    """What a run's last params and links are a model of."""
-    return Model(params, kernel, priors, None if features == Sides() else links, features.implicit)
 
 
 @runtime_checkable
@@ -195,26 +192,18 @@ OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False} if version("jaxlib").sta
 run no faster. Gradient steps do."""
 
 
-@functools.lru_cache(maxsize=64)
-def program(epoch: Callable, measure: Callable, size: int, form: Form, solves: bool) -> Callable[..., tuple[Any, Info]]:
-    """`size` epochs of (state, data, kernel, validation part with its range), compiled once for each form.
+@functools.lru_cache(maxsize=128)
+def program(function: Callable, form: Form, *, solves: bool = False, gives_up: tuple[int, ...] = ()) -> Callable:
+    """A function compiled once for each form of its arguments.
 
     Args:
-        epoch: (state, data, kernel) → (state, Info); alike, and so hashed, where its settings are.
-        measure: As `Run.rmse`.
-        size: How many.
-        form: Of the program's arguments.
+        function: An epoch or a measure: alike, and so hashed, where its settings are.
+        form: Of its arguments.
         solves: As in `Run`.
+        gives_up: Arguments whose buffers are given up.
     """
-
-    def several(state: Any, data: Any, kernel: Kernel, held: tuple | None) -> tuple[Any, Info]:  # noqa: ANN401
-        def one(state: Any, _: None) -> tuple[Any, Info]:  # noqa: ANN401
-            state, info = epoch(state, data, kernel)
-            return state, info if held is None else info | {"rmse": measure(state, kernel, *held)}
-
-        return lax.scan(one, state, None, length=size)
-
-    lowered = jax.jit(several, donate_argnums=0).lower(*jax.tree.unflatten(*form))
+    jitted = jax.jit(functools.partial(function), donate_argnums=gives_up)  # a named tuple alone can't be
+    lowered = jitted.lower(*jax.tree.unflatten(*form))
     return lowered.compile(OLDER_EMITTERS if solves else None)
 
 
@@ -225,12 +214,12 @@ def run(
     of: Run,
     watch: Watch,
 ) -> tuple[State, Log]:
-    """A run's epochs, as one program where nobody watches and as one an epoch where somebody does.
+    """A run's epochs, each by the same program whatever their number and whoever watches.
 
     Args:
         state: A state with `params`; its buffers are given up.
         data: What `epoch` takes besides.
-        epoch: As in `program`.
+        epoch: (state, data, kernel) → (state, Info).
         of: What the run is of.
         watch: What to look at.
 
@@ -240,8 +229,6 @@ def run(
     Raises:
         ValueError: If the loss stops being finite, or the keeper can't keep the run or holds another one.
     """
-    watched = watch.progress or watch.patience is not None or watch.callback is not None or watch.keeper is not None
-    size = 1 if watched else of.epochs
     told: dict[str, Any] = {}
     begin = 0
     if watch.keeper is not None:
@@ -249,28 +236,30 @@ def run(
         told = facts({**known, **of.settings, "ratings": of.ratings, "start": state})
         state, begin = watch.keeper.load(state, told)
     start = time.perf_counter()
-    state, *rest = jax.tree.map(_array, (state, data, of.kernel, _held(of.ratings, watch.validation)))
-    step = program(epoch, of.rmse, size, Form.of((state, *rest)), of.solves)
+    state, data, kernel, held = jax.tree.map(_array, (state, data, of.kernel, _held(of.ratings, watch.validation)))
+    step = program(epoch, Form.of((state, data, kernel)), solves=of.solves, gives_up=(0,))
+    measure = None if held is None else program(of.rmse, Form.of((state, kernel, *held)))
     compiled = time.perf_counter()
     history: list[dict[str, np.ndarray]] = []
     best, best_state, since = np.inf, None, 0
-    for at in tqdm(range(begin, of.epochs, size), disable=None if watch.progress else True, unit="epoch", leave=False):
-        state, info = step(state, *rest)
-        info = {name: np.asarray(value) for name, value in info.items()}
+    for at in tqdm(range(begin, of.epochs), disable=None if watch.progress else True, unit="epoch", leave=False):
+        state, info = step(state, data, kernel)
+        info = jax.device_get(info if measure is None else info | {"rmse": measure(state, kernel, *held)})
         history.append(info)
-        _check_finite(info["loss"], at, of.remedy)
+        if not np.isfinite(info["loss"]):
+            raise ValueError(f"the loss is {info['loss']} after epoch {at + 1}: {of.remedy}")
         if watch.callback is not None:
-            watch.callback(at + 1, {name: float(np.mean(value[0])) for name, value in info.items()}, state.params)
+            watch.callback(at + 1, {name: float(np.mean(value)) for name, value in info.items()}, state.params)
         if watch.keeper is not None and ((at + 1) % watch.keeper.every == 0 or at + 1 == of.epochs):
             watch.keeper.save(state, at + 1, told)
         if watch.patience is not None:
             since += 1
-            if info["rmse"][0] < best:
-                best, best_state, since = info["rmse"][0], jax.tree.map(lambda x: x.copy(), state), 0
+            if info["rmse"] < best:
+                best, best_state, since = info["rmse"], jax.tree.map(lambda x: x.copy(), state), 0
             if since >= watch.patience:
                 break
     state = jax.block_until_ready(state if best_state is None else best_state)
-    history_of = {name: np.concatenate([info[name] for info in history]) for name in (history[0] if history else {})}
+    history_of = {name: np.stack([info[name] for info in history]) for name in (history[0] if history else {})}
     return state, Log(history_of, time.perf_counter() - compiled, compiled - start)
 
 
@@ -285,9 +274,3 @@ def _held(ratings: Ratings, validation: Ratings | None) -> tuple[Ratings, np.flo
 def _array(leaf: Any) -> jax.Array:  # noqa: ANN401 any leaf
     """An array of a type of its own, where a Python number would take its neighbour's."""
     return jax.device_put(np.float32(leaf) if isinstance(leaf, float | int) else leaf)
-
-
-def _check_finite(loss: np.ndarray, at: int, remedy: str) -> None:
-    if not np.isfinite(loss).all():
-        bad = int((~np.isfinite(loss)).argmax())
-        raise ValueError(f"the loss is {loss[bad]} after epoch {at + bad + 1}: {remedy}")

@@ -22,9 +22,10 @@ from jaxmf.model.kernels import Kernel, unit_of
 from jaxmf.model.links import Links
 from jaxmf.model.objective import Means, Weights
 from jaxmf.model.params import Params
-from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides, check
+from jaxmf.model.priors import Prior, Priors, both_sides
 from jaxmf.model.tables import Table
-from jaxmf.training import loop
+from jaxmf.training import evidence, loop
+from jaxmf.training.evidence import Task
 from jaxmf.training.loop import Fit, Info, Watch
 
 REMEDY = "lower the learning rate, or raise `factor_reg`"
@@ -223,7 +224,7 @@ def fit(  # noqa: PLR0913 a trainer
     *,
     kernel: Kernel,
     rank: int = 32,
-    prior: Prior | Priors = DEFAULT,
+    prior: Prior | Priors | None = None,
     features: Sides = Sides(),
     epochs: int = 20,
     batch_size: int = 1024,
@@ -237,7 +238,8 @@ def fit(  # noqa: PLR0913 a trainer
         ratings: Training ratings.
         kernel: The kernel.
         rank: Number of factors.
-        prior: The prior of both sides, or one each.
+        prior: The prior of both sides, or one each; else `jaxmf.evidence.find` finds it in the ratings, by sweeps of
+            ALS, which has the same objective.
         features: Features of either side's rows, whose link is found from the rows after every epoch.
         epochs: Passes over the ratings.
         batch_size: Ratings a step.
@@ -261,14 +263,17 @@ def fit(  # noqa: PLR0913 a trainer
     if not batch_size >= 1:
         raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
     check_rows(features, ratings.n_users, ratings.n_items)
-    priors, kernel = check(prior), kernel.replace(unit=unit_of(ratings))
+    kernel = kernel.replace(unit=unit_of(ratings))
+    task = Task(key, ratings, kernel, rank, features, progress=watch.progress)
+    found = evidence.given_or_found(prior, task)
     batch_size = min(batch_size, len(ratings))
-    settings = {"prior": priors, "features": features, "batch_size": batch_size, "own_optimizer": optimizer is not None}
+    own = optimizer is not None
+    settings = {"prior": found.told, "features": features, "batch_size": batch_size, "own_optimizer": own}
     optimizer = optimizer or _default_optimizer(epochs, math.ceil(len(ratings) / batch_size))
     state = init(key, ratings, kernel=kernel, rank=rank, optimizer=optimizer, features=features)
 
     whole = filled(ratings, batch_size * math.ceil(len(ratings) / batch_size))
-    data = (whole, objective.weights(ratings), priors, features)
+    data = (whole, objective.weights(ratings), found.priors, features)
     of = loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse)
     state, log = loop.run(state, data, Pass(batch_size, optimizer), of, watch)
-    return Fit(loop.fitted(state.params, state.links, kernel, priors, features), *log)
+    return found.fit(state, kernel, features, log)

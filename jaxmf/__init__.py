@@ -13,7 +13,7 @@ from jaxmf.naming import name_functions
 from jaxmf.online import asking, drift, fold_in, laplace, update
 from jaxmf.serving import explain, neighbours, recommend
 from jaxmf.serving.recommender import Recommender
-from jaxmf.training import als, evidence, gibbs, loop, notebook, sgd, tune
+from jaxmf.training import als, evidence, gibbs, loop, notebook, rehearsal, sgd, tune
 from jaxmf.training.loop import Fit, Watch
 
 name_functions()
@@ -57,6 +57,7 @@ __all__ = [
     "ranking",
     "ratings",
     "recommend",
+    "rehearsal",
     "rows",
     "sgd",
     "splits",

@@ -15,7 +15,6 @@ from jaxmf.data.histories import Block
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel
 
-PRIOR = jaxmf.priors.NEW_USERS
 REVEALED = (0, 1, 2, 5, 10, 20, 50)
 """How many ratings of each new user are revealed at most: from none to all that the split reveals."""
 NONE, ALL = REVEALED[0], REVEALED[-1]
@@ -74,6 +73,12 @@ class Protocol(NamedTuple):
     split: jaxmf.splits.NewUsers
     kernel: Kernel
     key: jax.Array
+    timestamp: np.ndarray
+
+    @property
+    def times(self) -> np.ndarray:
+        """When the other users gave their ratings."""
+        return self.timestamp[self.split.train]
 
     def error(self, predicted: np.ndarray) -> float:
         """RMSE of predictions of the hidden ratings, clipped to the scale."""
@@ -136,10 +141,12 @@ def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
     """A model of one set of parameters, trained by SGD or ALS."""
     trainer = {"sgd": jaxmf.sgd, "als": jaxmf.als}[args.method]
 
+    def settings(known: Ratings) -> dict:
+        return {"kernel": protocol.kernel, "rank": args.rank, "features": features_of(args.features, known)}
+
     def train(count: int) -> jaxmf.Fit:
         known = protocol.known(count)
-        settings = {"rank": args.rank, "prior": PRIOR, "features": features_of(args.features, known)}
-        fit = trainer.fit(protocol.key, known, kernel=protocol.kernel, **settings)
+        fit = trainer.fit(protocol.key, known, **settings(known))
         args.log(fit.history, revealed=count)
         return fit
 
@@ -147,7 +154,9 @@ def point_ways(args: FoldIn, protocol: Protocol) -> Ways:
         return protocol.error_of(jaxmf.fold_in.sgd_retrain(protocol.key, model, part))
 
     fits = {count: train(count) for count in args.trained}
-    model = fits[NONE].model
+    known = protocol.known(NONE)
+    rehearsed = jaxmf.rehearsal.new_users(protocol.key, known, order=protocol.times, **settings(known))
+    model = fits[NONE].model.replace(priors=rehearsed.priors)
     retrained = [protocol.error_of(fit.model) for fit in fits.values()]
     curve = {"SGD retrain": [sgd_retrain(protocol.first(count)) for count in REVEALED]}
     curve |= {"full retrain": retrained} if args.retrains else {}
@@ -227,7 +236,7 @@ def main(args: FoldIn) -> None:
     low, high = float(data.ratings.rating.min()), float(data.ratings.rating.max())
     kernel = jaxmf.kernels.for_range(low, high, args.kernel)
     split = jaxmf.splits.new_users(data.ratings.user, data.ratings.item, data.timestamp, seed=args.seed_of_splits())
-    protocol = Protocol(data.ratings, split, kernel, jax.random.key(args.seed))
+    protocol = Protocol(data.ratings, split, kernel, jax.random.key(args.seed), np.asarray(data.timestamp))
     ways = (bayes_ways if args.method == "gibbs" else point_ways)(args, protocol)
     rmse, retrain_seconds = ways.rmse, ways.retrain_seconds
     latency_ms, batch_us = latency(args, ways, protocol)

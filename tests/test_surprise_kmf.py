@@ -58,7 +58,7 @@ def test_cross_validation_has_our_own_rmse(frame, data, method):
 
 
 def test_grid_search(data):
-    priors = [jaxmf.priors.DEFAULT, jaxmf.priors.NEW_USERS]
+    priors = [jaxmf.priors.DEFAULT, jaxmf.priors.Prior(8.0, 4.0, 0.0)]
     grid = {"n_factors": [2], "prior": priors, "n_epochs": [3], "kernel": ["linear", "logistic"]}
     search = GridSearchCV(KMF, grid, measures=["rmse"], cv=2)
     search.fit(data)

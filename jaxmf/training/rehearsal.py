@@ -1,7 +1,8 @@
 """A prior for meeting new users: training users are taken for new, a group at a time.
 
 What a user's first ratings say of the later ones is not what a random few would: they are given in one mood, and of the
-films that everybody starts with. So the prior of a fold-in is found where it will be used.
+items that everybody starts with. And items that were trained on a user's ratings know the later ones already. So the
+prior of a newcomer's fold-in is found on users whom the items don't know.
 """
 
 import time
@@ -14,11 +15,14 @@ import numpy as np
 import scipy.optimize
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
+from jaxmf.data.arrays import Column, check_lengths, to_times
+from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import Block, blocks
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, rows
+from jaxmf.model.kernels import Kernel, unit_of
 from jaxmf.model.model import Model
 from jaxmf.model.objective import squares
 from jaxmf.model.priors import Prior
@@ -39,8 +43,8 @@ MOST, ENOUGH = 2000, 50
 FACTOR_REG = 4.0
 """The factors' precision from which the descent starts; its power is 0."""
 
-STEPS = 20
-"""Most steps of the descent."""
+STEPS, WIDEST = 20, 5.0
+"""Most steps of the descent, and how far it may go, in logarithms."""
 
 
 @no_type_check
@@ -62,25 +66,56 @@ class Rehearsed(struct.PyTreeNode):
     hidden: Ratings
 
 
-def find(task: Task, order: Int[np.ndarray, " n"] | None = None) -> Found:
-    """Priors for a model that meets new users: the users' is the one by which first ratings best predict later ones.
+def new_users(
+    key: Key[Array, ""],
+    ratings: Ratings,
+    *,
+    kernel: Kernel,
+    rank: int = 32,
+    features: Sides = Sides(),
+    order: Column | None = None,
+) -> Found:
+    """Priors for folding in users that a model wasn't trained on: `model.replace(priors=found.priors)` before it.
 
-    The others and the items' are those of `jaxmf.evidence.find`. Then a model is trained without each of `GROUPS`
-    groups of users, whose first 1, 2, 5, 10, 20 and 50 ratings are folded in, and the bias' and the factors' precisions
-    descend along the gradient through the solves, by the implicit function theorem, to where the later ratings of a
-    user are predicted best, the mean over users and numbers of ratings. The factors' does not grow with the ratings
-    (`power` is 0): that would hold those least of whom least is known.
+    The users' prior is the one by which first ratings best predict later ones. A model is trained without each of
+    `GROUPS` groups of users, whose first 1, 2, 5, 10, 20 and 50 ratings are folded in. The bias' and the factors'
+    precisions then descend along the gradient through the solves, by the implicit function theorem, to where the later
+    ratings of a user are predicted best, the mean over users and numbers of ratings. The factors' does not grow with
+    the ratings (`power` is 0): that would hold those least of whom least is known. The items' prior is what
+    `jaxmf.evidence.find` finds, and so is the users' where fewer than `ENOUGH` have two ratings.
+
+    It is no prior to train by, nor to solve users by who were trained on: items have adapted to these.
 
     Args:
-        task: What the prior is wanted for.
-        order: Each rating's place in time, of its user's; at random where that is not known, which says too little of
-            how first ratings differ from later ones.
+        key: Random key of the groups and of the fits.
+        ratings: Training ratings, on the host.
+        kernel: The kernel.
+        rank: Number of factors.
+        features: Features of either side.
+        order: Numbers or times in whose order each user's ratings were given. Else their order is random, from which
+            first ratings seem to say more than they do.
 
-    Cost: that of `evidence.find`, `GROUPS` fits, and about a hundred solves of those users' first ratings.
+    Raises:
+        ValueError: If a setting or a rating is out of range, or there is not one number or time a rating.
+
+    Cost: that of `evidence.find`, `GROUPS` fits by ALS, and about a hundred solves of those users' first ratings.
+
+    Example:
+        >>> from jaxmf.model.kernels import Linear
+        >>> user, item = np.divmod(np.arange(12), 4)
+        >>> ratings = Ratings(user, item, 1.0 + (user + item) % 5, np.ones(12), n_users=3, n_items=4)
+        >>> new_users(jax.random.key(0), ratings, kernel=Linear(), rank=2).priors.item.power
+        0.0
     """
+    loop.check(ratings, kernel, rank, evidence.EPOCHS, Watch())
+    check_rows(features, ratings.n_users, ratings.n_items)
+    times = None if order is None else to_times(order, "order")
+    if times is not None:
+        check_lengths({"rating": ratings.rating, "order": times})
+    task = Task(key, ratings, kernel.replace(unit=unit_of(ratings)), rank, features)
     found = evidence.find(task)
     began = time.perf_counter()
-    rehearsed, compile_seconds = _rehearsed(task, found, order)
+    rehearsed, compile_seconds = _rehearsed(task, found, times)
     if rehearsed is None:
         return found
     start = np.log([float(found.priors.user.bias_reg), FACTOR_REG])
@@ -89,7 +124,7 @@ def find(task: Task, order: Int[np.ndarray, " n"] | None = None) -> Found:
         start,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(x - 5, x + 5) for x in start],
+        bounds=[(x - WIDEST, x + WIDEST) for x in start],
         options={"maxiter": STEPS},
     )
     user = jax.tree.map(float, _prior(result.x, found.priors.user))
@@ -97,7 +132,7 @@ def find(task: Task, order: Int[np.ndarray, " n"] | None = None) -> Found:
     return Found(found.priors._replace(user=user), seconds, found.compile_seconds + compile_seconds)
 
 
-def _rehearsed(task: Task, found: Found, order: Int[np.ndarray, " n"] | None) -> tuple[Rehearsed | None, float]:
+def _rehearsed(task: Task, found: Found, order: Shaped[np.ndarray, " n"] | None) -> tuple[Rehearsed | None, float]:
     """The groups' models and ratings, and the seconds of compiling; `None` for too few users."""
     ratings, random = task.ratings, np.random.default_rng(np.asarray(jax.random.key_data(task.key)))
     counts = np.asarray(ratings.weight) > 0

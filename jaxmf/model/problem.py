@@ -45,6 +45,12 @@ class Problem(struct.PyTreeNode):
     def __len__(self) -> int:
         return len(self.mean)
 
+    def plain(self) -> "Problem":
+        """The same problem of a linear kernel in units of 1, by which nothing has to be multiplied slot by slot."""
+        unit, block = self.kernel.unit, self.block
+        block = block.replace(rating=(block.rating - self.offset) / unit, weight=block.weight * unit**2)
+        return self.replace(kernel=self.kernel.replace(unit=1.0), offset=0.0, block=block)
+
     def predicted(self, x: Table, block: Block) -> Float[Array, "p w"]:
         """r̂ of each slot of `block`, the problem's own or a part of it, for the rows `x`."""
         return self.over_pages(self.kernel, x[block.owner], block)

@@ -107,7 +107,7 @@ def improve_rows(
     takes all `steps`. Arguments as in `solve_rows`.
     """
     if problem.kernel.linear:
-        return start + cg.solve(*linearised(problem, start), steps=cg_steps, tol=tol)
+        return start + cg.solve(*linearised(problem.plain(), start), steps=cg_steps, tol=tol)
     return _newton(problem, start, steps, cg_steps, tol)
 
 

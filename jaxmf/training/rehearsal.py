@@ -223,7 +223,7 @@ def _error(at: Float[Array, "2"], of: Rehearsed) -> Float[Array, ""]:
 
         def solved(part: tuple[Block, Float[Array, "p w"]]) -> Table:
             block, place = part
-            told = block.replace(weight=block.weight * (place < count))
+            told = block.replace(weight=jnp.where(place < count, block.weight, 0))
             return rows.solve_rows(model.problem(told, None if of.said is None else of.said.take(block.rows)))
 
         tables = lax.map(solved, (of.first, of.place))

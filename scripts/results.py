@@ -1,6 +1,7 @@
 """The results page's tables, ours over several seeds: `python scripts/results.py --seeds 3`."""
 
 import dataclasses
+import itertools
 import json
 import shlex
 import shutil
@@ -11,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import anywhere
 import numpy as np
 import pandas as pd
 import picture
+import runs
 from common import refuse_idle, run, say
 from runs import RESULT, SETTINGS
 
@@ -21,6 +24,8 @@ SCRIPTS = Path(__file__).parent
 OTHERS = SCRIPTS / "others.csv"
 """What other libraries reach, measured once: best settings of 3 to 15 tries, one seed."""
 ERRORS = ("RMSE", "MAE")
+KINDS = "anywhere"
+"""The tables of `anywhere.py`, which have a page of their own."""
 
 Row = dict[str, float]
 
@@ -105,10 +110,13 @@ class Results:
 
     seeds: int = 3
     """Seeds of training: 0, 1, …"""
-    only: Literal["ratings", "new_users", "ml_100k", "search"] | None = None
-    """One table alone: held-out ratings of known users, new users, MovieLens 100K, or the time of a search."""
+    only: Literal["ratings", "new_users", "ml_100k", "search", "anywhere"] | None = None
+    """One table alone: held-out ratings of known users, new users, MovieLens 100K, the time of a search, or ratings of
+    six kinds, no setting touched."""
     movielens_100k: Path | None = None
-    """Folder of MovieLens 100K, which its table needs."""
+    """Folder of MovieLens 100K, which its table needs, and one of the six kinds."""
+    movietweetings: Path | None = None
+    """Folder of MovieTweetings, which one of the six kinds needs."""
     options: str = ""
     """Options for every run, with an equals sign: `--options="--folds 2 --data ratings.csv"`."""
     out: Path = Path("results/results")
@@ -116,6 +124,8 @@ class Results:
     page: Path | None = None
     """A page with a pair of comments `<!-- NAME: begin -->` and `end` for each table, which is put between them; else
     `results.md` in the folder."""
+    anywhere: Path | None = None
+    """The page of the six kinds, with such a pair; else `anywhere.md` in the folder."""
     pictures: Path | None = None
     """Folder for the first page's picture, of new users, and with it the numbers in `scripts/picture.json`; else the
     folder of the runs has both."""
@@ -127,13 +137,17 @@ class Results:
             raise ValueError(f"--seeds must be 1 or more, got {self.seeds}: it is how often each setting is run")
         if self.only == "ml_100k" and self.movielens_100k is None:
             raise ValueError("the table ml_100k needs the data: give the folder with --movielens-100k")
-        if self.only not in (None, "ml_100k"):
+        if self.only not in (None, "ml_100k", KINDS):
             refuse_idle(self, ("movielens_100k",), f"for the table {self.only}: drop --only")
+        if self.only not in (None, KINDS):
+            refuse_idle(self, ("movietweetings", "anywhere"), f"for the table {self.only}: drop --only")
         if self.only not in (None, "new_users"):
             refuse_idle(
                 self, ("pictures", "benchmark"), f"for the table {self.only}, which has no picture: drop --only"
             )
-        if self.only is not None and not TABLES[self.only].repeated:
+        if self.only == KINDS:
+            refuse_idle(self, ("page",), f"for the table {self.only}, whose page --anywhere names: drop --only")
+        if self.only == KINDS or (self.only is not None and not TABLES[self.only].repeated):
             refuse_idle(self, ("seeds",), f"for the table {self.only}, a single run: drop --only")
 
 
@@ -198,6 +212,19 @@ def table(args: Results, name: str) -> str:
     return f"{text}\n\n```shell\n{lines}\n```\n"
 
 
+def kinds(args: Results) -> str:
+    """The tables of `anywhere.py`, of one run over the sets whose ratings are at hand, its machine and its command."""
+    given = {"--movielens-100k": args.movielens_100k, "--movietweetings": args.movietweetings}
+    folders = {option: str(folder) for option, folder in given.items() if folder is not None}
+    options, folder = [*shlex.split(args.options), "--seed", "0"], args.out / f"{KINDS}-0-0"
+    say("every method on ratings of six kinds, seed 0")
+    text = anywhere.tables(measured(folder, "anywhere.py", [*itertools.chain(*folders.items()), *options]))
+    on = runs.read(folder).versions
+    machine = f"{on['cpu']}, cores: {on['cores']}, {on['system']}, Python {on['python']}, jax {on['jax']}"
+    shown = shlex.join([*itertools.chain(*((option, "FOLDER") for option in folders)), *options])
+    return f"{text}\nOne run on {machine}:\n\n```shell\npython scripts/anywhere.py {shown}\n```\n"
+
+
 def others(name: str) -> list[dict[str, str]]:
     """Others' rows of a table."""
     rows = [row for row in pd.read_csv(OTHERS).to_dict(orient="records") if row.pop("table") == name]
@@ -232,23 +259,35 @@ def put(page: str, name: str, text: str) -> str:
     return f"{before}{begin}\n{text}{end}{after}"
 
 
+def by_page(args: Results, chosen: Sequence[str]) -> dict[str, Path]:
+    """The page that each table is put into."""
+    tables, own = args.page or args.out / "results.md", args.anywhere or args.out / "anywhere.md"
+    return {name: own if name == KINDS else tables for name in chosen}
+
+
+def text_of(args: Results, page: Path, names: Sequence[str]) -> str:
+    """A page as it is given, or one of nothing but places for the tables."""
+    if page in (args.page, args.anywhere):
+        return page.read_text()
+    return "".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in names)
+
+
 def main(args: Results) -> None:
     """Write the tables asked for."""
-    chosen = [args.only] if args.only else [name for name in TABLES if name != "ml_100k" or args.movielens_100k]
-    page = args.page or args.out / "results.md"
-    text = (
-        page.read_text() if args.page else "".join(f"<!-- {name}: begin -->\n<!-- {name}: end -->\n" for name in chosen)
-    )
-    for name in chosen:
-        put(text, name, "")  # refused before hours of runs
+    every = [name for name in TABLES if name != "ml_100k" or args.movielens_100k]
+    chosen = [args.only] if args.only else [*every, KINDS]
+    pages = by_page(args, chosen)
+    texts = {page: text_of(args, page, [name for name in chosen if pages[name] == page]) for page in pages.values()}
+    for name, page in pages.items():
+        put(texts[page], name, "")  # refused before hours of runs
     times = {} if args.benchmark is None else picture.one_user(args.benchmark)
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in chosen:
-        text = put(text, name, table(args, name))
-        page.write_text(text)
+    for name, page in pages.items():
+        texts[page] = put(texts[page], name, kinds(args) if name == KINDS else table(args, name))
+        page.write_text(texts[page])
     if "new_users" in chosen:
         paint(args, times)
-    say(f"{page}")
+    say(", ".join(map(str, texts)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Priors from the data: what a trainer's `prior=None` means.
 
 Two things are asked of the training ratings. How far rows lie apart is the evidence of an additive model's biases. How
-firmly factors are to be held is where a path of a few sweeps, from weak to strong, best predicts ratings that it does
-not see.
+firmly factors are to be held is where a few sweeps best predict ratings that they do not see.
 """
 
 import time
@@ -26,17 +25,14 @@ from jaxmf.training.alternating import State, Sweep
 from jaxmf.training.loop import Fit, Log, Watch
 
 SHARE, ENOUGH = 0.1, 100
-"""Share of the ratings that the path does not see, and the fewest from which it is worth walking."""
+"""Share of the ratings that these sweeps do not see, and the fewest of them from which it is tried."""
 
-EPOCHS, MORE, LEAST = 15, 2, 8
-"""Sweeps that finding the factors' precision may cost, half of them the path's first stage; sweeps of each later stage,
-and as many for all that is no sweep; the fewest in all with which the path is worth walking."""
+EPOCHS, MORE, LEAST = 15, 2, 10
+"""Sweeps that finding the factors' precision may cost; those of each stage but the first; and the fewest in all with
+which it is tried."""
 
 STEP = 0.5
-"""The path's first step either way, in powers of 2; each later step that way is twice as long."""
-
-BETTER = 1e-4
-"""Share of its error by which a stage must be better than the last for the path to go on."""
+"""How far the first stages stand from `DEFAULT`'s precision, in powers of 2."""
 
 ROWS, RATINGS = 10, 10
 """Rows of each side, and ratings, that `DEFAULT` counts as: what few data say little against."""
@@ -124,9 +120,10 @@ def find(task: Task) -> Found:
     """Priors from the training ratings alone.
 
     The precisions of the biases are those that `spreads` finds, brought to the kernel's slope. The factors' are
-    `DEFAULT`'s times one number: that at which a tenth of the ratings, held out at random, are predicted best on a path
-    of ALS that begins at 1 and goes up, or down, a few sweeps at a time from where it stands. Few ratings leave
-    `DEFAULT` nearly as it is.
+    `DEFAULT`'s times one number: that at which a tenth of the ratings, held out at random, are predicted best. ALS
+    begins with 1, then forks into a smaller number, the same and a larger one, as many sweeps each, so that none is
+    ahead; where the same is not best, the better goes on that way once more; and the minimum is a parabola's. Few
+    ratings leave `DEFAULT` nearly as it is.
 
     Cost: that of `task.epochs` sweeps of ALS at most, by the program that `als.fit` compiles anyway.
     """
@@ -142,7 +139,7 @@ def find(task: Task) -> Found:
     held = rated & (np.asarray(jax.random.uniform(task.key, rated.shape)) < SHARE)
     if held.sum() < ENOUGH or task.epochs < LEAST:
         return Found(found, time.perf_counter() - began)
-    power, compile_seconds = _walked(task, held, found)
+    power, compile_seconds = _strength(task, held, found)
     return Found(_firmer(found, power), time.perf_counter() - began - compile_seconds, compile_seconds)
 
 
@@ -181,7 +178,7 @@ def spreads(ratings: Ratings, unit: float) -> Spreads:
     return Spreads(*map(float, spread), float(noise))
 
 
-def _walked(task: Task, held: Bool[np.ndarray, " n"], begin: Priors) -> tuple[float, float]:
+def _strength(task: Task, held: Bool[np.ndarray, " n"], begin: Priors) -> tuple[float, float]:
     """The power of 2 by which to multiply the factors' precisions, and the seconds of compiling."""
     weight = np.where(held, np.float32(0), np.asarray(task.ratings.weight))
     seen = task.ratings.replace(weight=weight)
@@ -197,25 +194,20 @@ def _walked(task: Task, held: Bool[np.ndarray, " n"], begin: Priors) -> tuple[fl
         compiling.append(log.compile_seconds)
         return jax.device_get(state), float(log.history["rmse"][-1])  # on the host, as a run gives its buffers up
 
-    first = task.epochs // 2
+    left = task.epochs - 4 * MORE
     start = alternating.init(task.key, seen, kernel=task.kernel, rank=task.rank, features=features)
-    base, error = stage(start, 0.0, first)
-    errors, at, left = {0.0: error}, 0.0, task.epochs - MORE - first
-    for sign in (1, -1):
-        state, step = base, STEP
-        while left >= MORE and not sign < 0 < at:
-            power = at + sign * step
-            state, errors[power] = stage(state, power, MORE)
-            left -= MORE
-            if not errors[power] < errors[at] * (1 - BETTER):
-                break
-            at, step = power, 2 * step
-    return _lowest(errors, at), sum(compiling)
+    base, _ = stage(start, 0.0, left)
+    fork = {power: stage(base, power, MORE) for power in (-STEP, 0.0, STEP)}
+    errors = {power: error for power, (_, error) in fork.items()}
+    at = min(errors, key=errors.__getitem__)
+    if at:
+        _, errors[3 * at] = stage(fork[at][0], 3 * at, MORE)
+    return _lowest(errors), sum(compiling)
 
 
-def _lowest(errors: dict[float, float], at: float) -> float:
-    """Where the parabola through the best power's error and its neighbours' is lowest; itself at an end."""
-    powers = sorted(errors)
+def _lowest(errors: dict[float, float]) -> float:
+    """Where the parabola through the best power's error and its neighbours' is lowest; that power itself at an end."""
+    powers, at = sorted(errors), min(errors, key=errors.__getitem__)
     near = powers[max(0, powers.index(at) - 1) : powers.index(at) + 2]
     if len(near) < 3:
         return at

@@ -68,4 +68,4 @@ def fit(  # noqa: PLR0913 a trainer
         loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse, solves=True),
         watch,
     )
-    return found.fit(state, kernel, features, log)
+    return found.fit(state, ratings, kernel, features, log)

@@ -22,9 +22,10 @@ from jaxmf.model.priors import DEFAULT, Prior, Priors, check
 from jaxmf.model.tables import Table
 from jaxmf.training import alternating, loop
 from jaxmf.training.alternating import State, Sweep
+from jaxmf.training.centring import centred_model
 from jaxmf.training.loop import Fit, Log, Watch
 
-SHARE, ENOUGH = 0.1, 100
+SHARE, ENOUGH = 0.1, 500
 """Share of the ratings that these sweeps do not see, and the fewest of them from which it is tried."""
 
 EPOCHS, MORE, LEAST = 15, 2, 10
@@ -92,10 +93,10 @@ class Found(NamedTuple):
         """What tells a run under this prior from others: where it is found, the ratings and the key do already."""
         return self.priors if self.given else "found"
 
-    def fit(self, state: Fitted, kernel: Kernel, features: Sides, log: Log) -> Fit:
+    def fit(self, state: Fitted, ratings: Ratings, kernel: Kernel, features: Sides, log: Log) -> Fit:
         """What a run under this prior that ended in `state` is a fit of, with the time that both took."""
         links = None if features == Sides() else state.links
-        model = Model(state.params, kernel, self.priors, links, features.implicit)
+        model = centred_model(Model(state.params, kernel, self.priors, links, features.implicit), ratings)
         return Fit(model, log.history, log.seconds + self.seconds, log.compile_seconds + self.compile_seconds)
 
 

@@ -18,6 +18,7 @@ from jaxmf.model.likelihoods import Gaussian, Likelihood
 from jaxmf.model.params import Params
 from jaxmf.model.posterior import Draw, Posterior
 from jaxmf.training import loop
+from jaxmf.training.centring import centred_posterior
 from jaxmf.training.loop import Info, Watch
 from jaxmf.training.sampler import Data, State, data_of, init, step
 
@@ -145,6 +146,7 @@ def fit(  # noqa: PLR0913 a trainer
     chain, log = loop.run(begin, data, _SWEEPS[chains > 1], of, watch)
     predicted = np.asarray(chain.total.mean(0))[: len(watch.validation or ())] / (sweeps - burn)
     posterior = Posterior(_one_after_another(chain.kept), kernel, jax.random.fold_in(keys[0], 1), features.implicit)
+    posterior = centred_posterior(posterior, ratings)
     return GibbsFit(posterior, log.history, log.seconds, log.compile_seconds, predicted)
 
 

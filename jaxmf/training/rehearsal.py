@@ -180,7 +180,7 @@ def _without(task: Task, found: Found, group: Bool[np.ndarray, " users"]) -> tup
     of = loop.Run(task.ratings, task.kernel, task.epochs, alternating.REMEDY, {}, loop.rmse, solves=True)
     data = (alternating.gathered(seen, features), found.priors)
     state, log = loop.run(state, data, task.sweep, of, Watch(progress=task.progress))
-    return found.fit(state, task.kernel, features, log).model, log.compile_seconds
+    return found.fit(state, seen, task.kernel, features, log).model, log.compile_seconds
 
 
 def _side_by_side(models: tuple[Model, ...]) -> Model:

@@ -276,4 +276,4 @@ def fit(  # noqa: PLR0913 a trainer
     data = (whole, objective.weights(ratings), found.priors, features)
     of = loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse)
     state, log = loop.run(state, data, Pass(batch_size, optimizer), of, watch)
-    return found.fit(state, kernel, features, log)
+    return found.fit(state, ratings, kernel, features, log)

@@ -28,9 +28,9 @@ from jaxmf.training.loop import Fit, Log, Watch
 SHARE, ENOUGH = 0.1, 500
 """Share of the ratings that these sweeps do not see, and the fewest of them from which it is tried."""
 
-EPOCHS, MORE, LEAST = 15, 2, 10
-"""Sweeps that finding the factors' precision may cost; those of each stage but the first; and the fewest in all with
-which it is tried."""
+EPOCHS, MORE, LEAST = 15, 2, 12
+"""Sweeps that finding the factors' precision may cost, with as many as a stage for all that is no sweep; those of each
+stage but the first; and the fewest in all with which it is tried."""
 
 STEP = 0.5
 """How far the first stages stand from `DEFAULT`'s precision, in powers of 2."""
@@ -195,9 +195,9 @@ def _strength(task: Task, held: Bool[np.ndarray, " n"], begin: Priors) -> tuple[
         compiling.append(log.compile_seconds)
         return jax.device_get(state), float(log.history["rmse"][-1])  # on the host, as a run gives its buffers up
 
-    left = task.epochs - 4 * MORE
+    first = task.epochs - 5 * MORE
     start = alternating.init(task.key, seen, kernel=task.kernel, rank=task.rank, features=features)
-    base, _ = stage(start, 0.0, left)
+    base, _ = stage(start, 0.0, first)
     fork = {power: stage(base, power, MORE) for power in (-STEP, 0.0, STEP)}
     errors = {power: error for power, (_, error) in fork.items()}
     at = min(errors, key=errors.__getitem__)

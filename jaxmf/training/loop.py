@@ -235,11 +235,12 @@ def run(
         known = {"epochs": of.epochs, "kernel": str(of.kernel), "rank": state.params.item.rank}
         told = facts({**known, **of.settings, "ratings": of.ratings, "start": state})
         state, begin = watch.keeper.load(state, told)
-    start = time.perf_counter()
+    began = time.perf_counter()
     state, data, kernel, held = jax.tree.map(_array, (state, data, of.kernel, _held(of.ratings, watch.validation)))
+    start = time.perf_counter()
     step = program(epoch, Form.of((state, data, kernel)), solves=of.solves, gives_up=(0,))
     measure = None if held is None else program(of.rmse, Form.of((state, kernel, *held)))
-    compiled = time.perf_counter()
+    compiling = time.perf_counter() - start
     history: list[dict[str, np.ndarray]] = []
     best, best_state, since = np.inf, None, 0
     for at in tqdm(range(begin, of.epochs), disable=None if watch.progress else True, unit="epoch", leave=False):
@@ -260,7 +261,7 @@ def run(
                 break
     state = jax.block_until_ready(state if best_state is None else best_state)
     history_of = {name: np.stack([info[name] for info in history]) for name in (history[0] if history else {})}
-    return state, Log(history_of, time.perf_counter() - compiled, compiled - start)
+    return state, Log(history_of, time.perf_counter() - began - compiling, compiling)
 
 
 def _held(ratings: Ratings, validation: Ratings | None) -> tuple[Ratings, np.float32, np.float32] | None:
@@ -273,4 +274,6 @@ def _held(ratings: Ratings, validation: Ratings | None) -> tuple[Ratings, np.flo
 
 def _array(leaf: Any) -> jax.Array:  # noqa: ANN401 any leaf
     """An array of a type of its own, where a Python number would take its neighbour's."""
+    if isinstance(leaf, jax.Array):
+        return leaf
     return jax.device_put(np.float32(leaf) if isinstance(leaf, float | int) else leaf)

@@ -76,7 +76,9 @@ def test_the_prior_is_free_of_the_ratings_unit(kernel):
 
 
 def test_factors_are_held_where_there_is_no_taste_and_let_go_where_there_is():
-    none, much = (evidence.find(task(made(taste=taste, noise=0.3))).priors for taste in (0.0, 1.0))
+    none, much = (
+        evidence.find(task(made(taste=taste, noise=noise))).priors for taste, noise in ((0.0, 1.0), (1.0, 0.3))
+    )
     assert none.user.factor_reg >= DEFAULT.user.factor_reg > 2 * much.user.factor_reg
     ratio = np.array([prior.factor_reg for prior in much]) / [prior.factor_reg for prior in DEFAULT]
     assert ratio[0] == pytest.approx(ratio[1])  # one number for both

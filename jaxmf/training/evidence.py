@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from jaxmf.data.features import Sides, implicit
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.links import Links
 from jaxmf.model.model import Model
@@ -137,7 +137,8 @@ def find(task: Task) -> Found:
     )
     found = Priors(user, item)
     rated = np.asarray(task.ratings.weight) > 0
-    held = rated & (np.asarray(jax.random.uniform(task.key, rated.shape)) < SHARE)
+    random = np.random.default_rng(np.asarray(jax.random.key_data(task.key)))
+    held = rated & (random.random(len(rated)) < SHARE)
     if held.sum() < ENOUGH or task.epochs < LEAST:
         return Found(found, time.perf_counter() - began)
     power, compile_seconds = _strength(task, held, found)
@@ -232,6 +233,14 @@ def of_seen(features: Sides, seen: Ratings) -> Sides:
 
 def _slope(task: Task) -> float:
     """How many units a prediction rises with a bias, where rows are 0."""
-    zero = Table(jnp.zeros(()), jnp.zeros(task.rank))
+    if task.kernel.linear:
+        return 1.0
     mean = float(np.average(task.ratings.rating, weights=task.ratings.weight))
-    return float(jax.grad(task.kernel)(zero, zero, task.kernel.offset(mean)).bias / task.kernel.unit)
+    return float(_of_bias(task.kernel, np.float32(task.kernel.offset(mean)))) / float(task.kernel.unit)
+
+
+@jax.jit
+def _of_bias(kernel: Kernel, offset: Float[AnyArray, ""]) -> Float[Array, ""]:
+    """How a prediction rises with a row's bias, where both rows are 0."""
+    zero = Table(jnp.zeros(()), jnp.zeros(1))
+    return jax.grad(kernel)(zero, zero, offset).bias

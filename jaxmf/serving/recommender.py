@@ -82,7 +82,7 @@ class Recommender(Bundle):
             kernel: The kernel, or the name of one over the data's range, "logistic" where none is given.
             method: The trainer: alternating least squares, SGD, or Gibbs sampling.
             rank: Number of factors.
-            prior: The prior of both sides, or one each, for "sgd" and "als"; else the trainer's default.
+            prior: The prior of both sides, or one each, for "sgd" and "als"; else they find it in the ratings.
             epochs: Passes over the ratings, sweeps for "gibbs"; else the trainer's default.
             implicit: Which items a user rated, and which users an item, say what its row is like (SVD++).
             seed: Seed of all that is random.

@@ -177,7 +177,7 @@ def spreads(ratings: Ratings, unit: float) -> Spreads:
             for bias, of_rows, n, prior in zip(biases, unsure, counts, DEFAULT, strict=True)
         ]
         ratios = [noise / of_side for of_side in spread]
-    return Spreads(*map(float, spread), float(noise))
+    return Spreads(float(spread[0]), float(spread[1]), float(noise))
 
 
 def _strength(task: Task, held: Bool[np.ndarray, " n"], begin: Priors) -> tuple[float, float]:

@@ -245,7 +245,9 @@ def run(
     best, best_state, since = np.inf, None, 0
     for at in tqdm(range(begin, of.epochs), disable=None if watch.progress else True, unit="epoch", leave=False):
         state, info = step(state, data, kernel)
-        info = jax.device_get(info if measure is None else info | {"rmse": measure(state, kernel, *held)})
+        if held is not None and measure is not None:
+            info |= {"rmse": measure(state, kernel, *held)}
+        info = jax.device_get(info)
         history.append(info)
         if not np.isfinite(info["loss"]):
             raise ValueError(f"the loss is {info['loss']} after epoch {at + 1}: {of.remedy}")

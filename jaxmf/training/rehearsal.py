@@ -190,11 +190,20 @@ def _side_by_side(models: tuple[Model, ...]) -> Model:
         return jax.tree.map(lambda *parts: jnp.concatenate(parts), *tables)
 
     model = models[0].frozen()
-    items = behind([one.params.item for one in models])
+    unit = model.kernel.unit if model.kernel.linear else 1.0
+    moved = [(one.params.offset - model.params.offset) / unit for one in models]  # what centring made them differ by
+    items = behind(
+        [one.params.item.replace(bias=one.params.item.bias + by) for one, by in zip(models, moved, strict=True)]
+    )
     model = model.replace(params=model.params.replace(item=items))
     if model.links is None or not model.implicit[0]:
         return model.replace(links=None)
-    return model.replace(links=model.links._replace(user=behind([one.links.user for one in models])))
+    return model.replace(links=model.links._replace(user=behind(_links(models))))
+
+
+def _links(models: tuple[Model, ...]) -> list[Table]:
+    """Each model's link of users' features."""
+    return [link for model in models if (link := model.link()) is not None]
 
 
 def _said(task: Task, models: tuple[Model, ...], group: Int[np.ndarray, " users"]) -> Table | None:
@@ -202,7 +211,7 @@ def _said(task: Task, models: tuple[Model, ...], group: Int[np.ndarray, " users"
     features = task.features.user
     if features is None or features.implicit:
         return None
-    tables = [links.row_means(features, model.links.user) for model in models]
+    tables = [links.row_means(features, link) for link in _links(models)]
     return jax.tree.map(lambda *parts: jnp.stack(parts)[np.maximum(group, 0), np.arange(len(group))], *tables)
 
 

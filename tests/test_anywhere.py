@@ -94,9 +94,9 @@ def test_the_synthetic_ratings_are_their_truth_with_noise():
     assert len(set(pairs)) == len(pairs)
 
 
-@pytest.mark.parametrize("method", ["Gibbs", "ALS, linear"])
-def test_the_synthetic_truth_is_found(monkeypatch, method):
-    """Better than by biases, with the noise that there is, and in the intervals that say so."""
+@pytest.mark.parametrize(("method", "least"), [("Gibbs", 0.8), ("ALS, linear", 0.75)])
+def test_the_synthetic_truth_is_found(monkeypatch, method, least):
+    """Better than by biases, with the noise that there is, and in the intervals that say so, but for a point's ranks."""
     monkeypatch.setattr(jaxmf.gibbs, "fit", functools.partial(jaxmf.gibbs.fit, sweeps=60, keep=20))
     args, held = Anywhere(), kinds.synthetic(Anywhere(), n_users=100, n_items=80, each=50, rank=1)
     found = anywhere.scores(held, anywhere.METHODS[method](args, held))
@@ -105,7 +105,7 @@ def test_the_synthetic_truth_is_found(monkeypatch, method):
     assert found["_truth"]["rmse"] < 0.7 * biases["_truth"]["rmse"]
     assert found["_noise"]["rmse"] < 0.15 * TRUTH["noise"]
     assert 0.84 < found[""]["coverage"] < 0.96
-    assert 0.8 < found["_truth"]["coverage"] < 1
+    assert least < found["_truth"]["coverage"] < 1
 
 
 def test_movielens_is_thinned_and_moved(monkeypatch):

@@ -96,7 +96,7 @@ def test_the_synthetic_ratings_are_their_truth_with_noise():
 
 @pytest.mark.parametrize(("method", "least"), [("Gibbs", 0.8), ("ALS, linear", 0.75)])
 def test_the_synthetic_truth_is_found(monkeypatch, method, least):
-    """Better than by biases, with the noise that there is, and in the intervals that say so, but for a point's ranks."""
+    """Better than by biases, with the noise that there is, and in the intervals that say so, roughly for a point."""
     monkeypatch.setattr(jaxmf.gibbs, "fit", functools.partial(jaxmf.gibbs.fit, sweeps=60, keep=20))
     args, held = Anywhere(), kinds.synthetic(Anywhere(), n_users=100, n_items=80, each=50, rank=1)
     found = anywhere.scores(held, anywhere.METHODS[method](args, held))

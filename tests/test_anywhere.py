@@ -10,12 +10,12 @@ import kinds
 import numpy as np
 import pandas as pd
 import pytest
+import results
 import runs
 from anywhere import BASE, Answer, Anywhere, Spread
 from kinds import TRUTH, Held
 
 import jaxmf
-import results
 
 FIELDS = {"rmse", "coverage", "seconds"}
 

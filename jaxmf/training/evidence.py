@@ -21,7 +21,7 @@ from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, Prior, Priors, check
 from jaxmf.model.tables import Table
 from jaxmf.training import alternating, loop
-from jaxmf.training.alternating import State, Sweep
+from jaxmf.training.alternating import Histories, State, Sweep
 from jaxmf.training.centring import centred_model
 from jaxmf.training.loop import Fit, Log, Watch
 
@@ -182,17 +182,14 @@ def spreads(ratings: Ratings, unit: float) -> Spreads:
 
 def _strength(task: Task, held: Bool[np.ndarray, " n"], begin: Priors) -> tuple[float, float]:
     """The power of 2 by which to multiply the factors' precisions, and the seconds of compiling."""
-    weight = np.where(held, np.float32(0), np.asarray(task.ratings.weight))
-    seen = task.ratings.replace(weight=weight)
-    features = of_seen(task.features, seen)
+    seen, features = without(task, held)
     known = jax.device_put(alternating.gathered(seen, features))
     watch = Watch(validation=task.ratings.take(held), progress=task.progress)
     compiling = []
 
     def stage(state: State, power: float, epochs: int) -> tuple[State, float]:
         """`epochs` sweeps on from a state, and the error after them."""
-        of = loop.Run(task.ratings, task.kernel, epochs, alternating.REMEDY, {}, loop.rmse, solves=True)
-        state, log = loop.run(state, (known, _firmer(begin, power)), task.sweep, of, watch)
+        state, log = swept(task._replace(epochs=epochs), state, (known, _firmer(begin, power)), watch)
         compiling.append(log.compile_seconds)
         return jax.device_get(state), float(log.history["rmse"][-1])  # on the host, as a run gives its buffers up
 
@@ -220,6 +217,18 @@ def _lowest(errors: dict[float, float]) -> float:
 def _firmer(priors: Priors, power: float) -> Priors:
     """The priors with factors of 2^`power` times the precision."""
     return Priors(*(one.replace(factor_reg=one.factor_reg * 2**power) for one in priors))
+
+
+def without(task: Task, hidden: Bool[np.ndarray, " n"]) -> tuple[Ratings, Sides]:
+    """The task's ratings, those that are hidden with weight 0, and the features where these are not known."""
+    seen = task.ratings.replace(weight=np.where(hidden, np.float32(0), np.asarray(task.ratings.weight)))
+    return seen, of_seen(task.features, seen)
+
+
+def swept(task: Task, state: State, data: tuple[Histories, Priors], watch: Watch) -> tuple[State, Log]:
+    """The state after the task's sweeps, by the program that `als.fit` runs, and their log."""
+    of = loop.Run(task.ratings, task.kernel, task.epochs, alternating.REMEDY, {}, loop.rmse, solves=True)
+    return loop.run(state, data, task.sweep, of, watch)
 
 
 def of_seen(features: Sides, seen: Ratings) -> Sides:

@@ -171,15 +171,12 @@ def _places(ratings: Ratings, order: Int[np.ndarray, " n"], counts: Bool[np.ndar
 
 def _without(task: Task, found: Found, group: Bool[np.ndarray, " users"]) -> tuple[Model, float]:
     """A model of the ratings of the users that are not in the group, and the seconds of compiling."""
-    weight = np.where(group[task.ratings.user], np.float32(0), np.asarray(task.ratings.weight))
-    seen = task.ratings.replace(weight=weight)
-    features = evidence.of_seen(task.features, seen)
+    seen, features = evidence.without(task, group[task.ratings.user])
     state = alternating.init(task.key, seen, kernel=task.kernel, rank=task.rank, features=features)
     of_all = task.kernel.offset(float(np.average(task.ratings.rating, weights=task.ratings.weight)))
     state = state.replace(params=state.params.replace(offset=jnp.full_like(state.params.offset, of_all)))
-    of = loop.Run(task.ratings, task.kernel, task.epochs, alternating.REMEDY, {}, loop.rmse, solves=True)
     data = (alternating.gathered(seen, features), found.priors)
-    state, log = loop.run(state, data, task.sweep, of, Watch(progress=task.progress))
+    state, log = evidence.swept(task, state, data, Watch(progress=task.progress))
     return found.fit(state, seen, task.kernel, features, log).model, log.compile_seconds
 
 

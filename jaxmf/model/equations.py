@@ -35,14 +35,14 @@ class Equations(NamedTuple):
 
 
 def linearised(problem: Problem, x: Table) -> Equations:
-    """The equations at the rows `x` of Gauss and Newton, A = JᵀWJ + Λ: exact where the kernel is linear in the row.
+    """The equations at the rows `x` of Gauss and Newton, A = JᵀWJ + Λ + G: exact where the kernel is linear in the row.
 
     J is the kernel's gradient, a row a rating: it is what the matvec, the Gram matrix and the scale are all made of,
     and for a linear kernel it is the other side's factors as they are.
     By shape, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
     """
-    block, precision, (b, k) = problem.block, problem.precision, x.factors.shape
-    prior_rhs, axes = (problem.mean - x) * precision, layout(k)
+    block, (b, k), axes = problem.block, x.factors.shape, layout(x.rank)
+    prior_rhs = (problem.mean - x) * problem.precision - problem.unseen(x)
     if gram_first(block, b, k):
 
         def grams(part: Block) -> tuple[Float[Array, "b c c"], Table]:
@@ -55,17 +55,19 @@ def linearised(problem: Problem, x: Table) -> Equations:
 
         gram, rhs = sum_parts(grams, block)
         traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
-        return Equations(_by_matrix(gram, precision), rhs + prior_rhs, _mean_diagonal(*traces, rhs) + precision)
+        diagonal = _mean_diagonal(*traces, rhs) + problem.held_diagonal()
+        return Equations(_by_matrix(gram, problem), rhs + prior_rhs, diagonal)
 
     j, error = _gradients(problem, x, block)
 
     def matvec(d: Table) -> Table:
         d_page = d[block.owner]
         jd = j.bias * d_page.bias[:, None] + jnp.einsum(f"{axes},pk->pw", j.factors, d_page.factors)
-        return _transposed(block, b, j, block.weight * jd, k) + d * precision
+        return _transposed(block, b, j, block.weight * jd, k) + problem.held(d)
 
     rhs = _transposed(block, b, j, error, k)
-    return Equations(matvec, rhs + prior_rhs, _mean_diagonal(*_traces(j, block, b, k), rhs) + precision)
+    diagonal = _mean_diagonal(*_traces(j, block, b, k), rhs) + problem.held_diagonal()
+    return Equations(matvec, rhs + prior_rhs, diagonal)
 
 
 def curved(problem: Problem, x: Table, share: Float[Array, " b"]) -> tuple[Float[Array, " b"], cg.MatVec, Table]:
@@ -98,7 +100,7 @@ def curved(problem: Problem, x: Table, share: Float[Array, " b"]) -> tuple[Float
             return sums(part, (losses, gradient, columns))
 
         losses, gradient, matrix = sum_parts(matrices, block)
-        matvec = _by_matrix(matrix, precision)
+        matvec = _by_matrix(matrix, problem)
     else:
         of_page, slope, hessian = of_pages(block)
         losses, gradient = sums(block, (of_page, slope))
@@ -117,7 +119,7 @@ def scale(problem: Problem, x: Table) -> Table:
         return _traces(j, part, b, k), _transposed(part, b, j, error, k)
 
     traces, rhs = sum_parts(of_part, problem.block)
-    return _mean_diagonal(*traces, rhs) + problem.precision
+    return _mean_diagonal(*traces, rhs) + problem.held_diagonal()
 
 
 def _gradients(problem: Problem, x: Table, part: Block) -> tuple[Table, Float[AnyArray, "p w"]]:
@@ -126,8 +128,8 @@ def _gradients(problem: Problem, x: Table, part: Block) -> tuple[Table, Float[An
     return j, part.weight * (part.rating - predicted)
 
 
-def _by_matrix(matrix: Float[Array, "b c c"], precision: Table) -> cg.MatVec:
-    return lambda d: Table.of_matrix(jnp.einsum("bkl,bl->bk", matrix, d.matrix())) + d * precision
+def _by_matrix(matrix: Float[Array, "b c c"], problem: Problem) -> cg.MatVec:
+    return lambda d: Table.of_matrix(jnp.einsum("bkl,bl->bk", matrix, d.matrix())) + problem.held(d)
 
 
 def _traces(j: Table, block: Block, b: int, rank: int) -> tuple[Float[Array, " b"], Float[Array, " b"]]:

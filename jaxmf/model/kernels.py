@@ -8,7 +8,7 @@ rows are free of the ratings' unit. Ratings in other units then give the same ro
 """
 
 import math
-from typing import ClassVar, Protocol, no_type_check, runtime_checkable
+from typing import ClassVar, Literal, Protocol, no_type_check, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,11 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, ScalarLike
 
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.data.settings import check_choice
 from jaxmf.model.tables import Table
+
+Confidence = Literal["log", "linear", "once"]
 
 SAME = 1e-6
 """Share of the largest rating below which ratings differ by rounding alone."""
@@ -176,6 +179,50 @@ class RBF(struct.PyTreeNode):
         return mean
 
 
+@no_type_check
+class Clicks(struct.PyTreeNode):
+    """r̂ = wᵤ·hᵢ, which is to be 1 where a user clicked and 0 where not: implicit feedback by weighted least squares.
+
+    What was not observed is one more term of the objective (Hu, Koren & Volinsky 2008; Rendle et al. 2022, eq. 2):
+    Σ w (r − r̂)² over the observed pairs + `background`·Σ r̂² over *all* pairs + priors, in which n is a row's
+    weight with the background's share, Σ w + `background`·N for N rows of the other side. Observed are clicks, r = 1,
+    and dislikes, r = 0. There are no biases: with one a popular item is said twice.
+
+    Attributes:
+        background: Weight of the 0 of every pair, observed or not, beside the weight 1 of a click.
+        confidence: What a pair's weight, how often it was seen, counts as: as it is ("linear"), log₂(1 + weight)
+            ("log"), or 1 ("once").
+
+    Example:
+        >>> Clicks(background=0.2)
+        Clicks(background=0.2, confidence='log')
+    """
+
+    background: ScalarLike = 0.1
+    confidence: str = struct.field(pytree_node=False, default="log")
+    unit: ClassVar[float] = 1.0
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 1.0
+    linear: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_choice("confidence", self.confidence, Confidence)
+
+    def __call__(self, row: Table, other: Table, offset: ScalarLike) -> Float[Array, ""]:  # noqa: ARG002 always 0
+        """r̂ of one pair."""
+        return row.factors @ other.factors
+
+    def offset(self, mean: float) -> float:  # noqa: ARG002 any kernel's argument
+        """0: a row of zeros is somebody who clicks nothing."""
+        return 0.0
+
+    def weighed(self, weight: Float[AnyArray, "..."]) -> Float[Array, "..."]:
+        """What weights count as."""
+        if self.confidence == "linear":
+            return weight
+        return jnp.log2(1 + weight) if self.confidence == "log" else jnp.sign(weight)
+
+
 def for_range(low: ScalarLike, high: ScalarLike, kind: str = "logistic") -> Kernel:
     """The kernel of a kind for ratings from `low` to `high`; the logistic one is the default everywhere.
 
@@ -197,6 +244,19 @@ def unit_of(ratings: Ratings) -> np.float32:
     rating, weight = np.asarray(ratings.rating, np.float64), np.asarray(ratings.weight, np.float64)
     spread = math.sqrt(np.average((rating - np.average(rating, weights=weight)) ** 2, weights=weight))
     return np.float32(spread if spread > SAME * np.abs(rating).max() else 1.0)
+
+
+def refuse_clicks(kernel: Kernel, trainer: str) -> None:
+    """Refuse `Clicks` where a trainer minimises over the observed pairs alone.
+
+    Raises:
+        ValueError: With the trainer's name.
+    """
+    if isinstance(kernel, Clicks):
+        raise ValueError(
+            f"{trainer} learns from observed pairs alone, and of clicks the unobserved ones are most of what is known: "
+            "fit them by als"
+        )
 
 
 def check_ratings(kernel: Kernel, rating: Float[np.ndarray, " n"]) -> None:

@@ -11,7 +11,7 @@ from jaxmf.data.arrays import Column
 from jaxmf.data.histories import Block
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model import links
-from jaxmf.model.kernels import Kernel
+from jaxmf.model.kernels import Clicks, Kernel
 from jaxmf.model.links import Links
 from jaxmf.model.params import Params, predict
 from jaxmf.model.priors import DEFAULT, Priors
@@ -108,11 +108,15 @@ class Model(struct.PyTreeNode):
             block: Their ratings.
             said: What their features say of them; else what their implicit feedback does, where that is the features.
         """
+        given, others, background = in_unit(block, self.kernel), self.params.item, None
         n = row_weights(block)
+        if isinstance(self.kernel, Clicks):
+            n = row_weights(given) + self.kernel.background * others.gram.rows
+            background = self.kernel.background * others.gram.matrix
         mean = links.said_of(block, self.link() if self.implicit[0] else None, self.params.item.rank)
         mean = mean if said is None else said
-        given, precision = in_unit(block, self.kernel), self.priors.user.precision(n)
-        return Problem(self.kernel, self.params.offset, self.params.item, given, mean, precision)
+        precision = self.priors.user.precision(n)
+        return Problem(self.kernel, self.params.offset, others, given, mean, precision, background)
 
 
 def unheard(table: Table) -> Table:

@@ -67,6 +67,11 @@ DEFAULT = Priors(
 starts from, and stays where there are few ratings."""
 
 
+CLICKS = Priors(Prior(factor_reg=0.005, power=1.0), Prior(factor_reg=0.005, power=1.0))
+"""For `jaxmf.kernels.Clicks`, whose n counts the background: without that, or with another power, libraries do worse
+(Rendle et al. 2022)."""
+
+
 def both_sides(prior: Prior | Priors) -> Priors:
     """`prior` for users and items alike where it is one."""
     return prior if isinstance(prior, Priors) else Priors(prior, prior)

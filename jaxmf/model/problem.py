@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, ScalarLike
 
 from jaxmf.data.histories import Block
 from jaxmf.data.ratings import AnyArray
-from jaxmf.model.kernels import Kernel
+from jaxmf.model.kernels import Clicks, Kernel
 from jaxmf.model.tables import Table
 
 SLIM = 32
@@ -24,7 +24,7 @@ def layout(rank: int) -> str:
 
 @no_type_check
 class Problem(struct.PyTreeNode):
-    """`b` small regression problems, a row each: the x that minimises Σ w (r − r̂)² + Σ Λ (x − m)².
+    """`b` small regression problems, a row each: the x that minimises Σ w (r − r̂)² + Σ Λ (x − m)² + xᵀGx.
 
     Attributes:
         kernel: What makes r̂ of a row and one of the other side.
@@ -33,6 +33,8 @@ class Problem(struct.PyTreeNode):
         block: The rows' ratings r and weights w.
         mean: Prior means m: (`b`,) and (`b`, `k`).
         precision: Prior precisions Λ in units of a rating's: (`b`,), and (`b`, `k`) or (`b`, 1).
+        background: G, what the pairs of a row that nobody observed come to (see `jaxmf.kernels.Clicks`): the same
+            (`k`, `k`) for all rows, or its diagonal where the factors' axes are its own; `None` for ratings.
     """
 
     kernel: Kernel
@@ -41,6 +43,7 @@ class Problem(struct.PyTreeNode):
     block: Block
     mean: Table
     precision: Table
+    background: Float[Array, "k k"] | Float[Array, " k"] | None = None
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -48,8 +51,28 @@ class Problem(struct.PyTreeNode):
     def plain(self) -> "Problem":
         """The same problem of a linear kernel in units of 1, by which nothing has to be multiplied slot by slot."""
         unit, block = self.kernel.unit, self.block
+        if isinstance(self.kernel, Clicks):  # in units of 1 as it is
+            return self
         block = block.replace(rating=(block.rating - self.offset) / unit, weight=block.weight * unit**2)
         return self.replace(kernel=self.kernel.replace(unit=1.0), offset=0.0, block=block)
+
+    def unseen(self, d: Table) -> Table:
+        """G times a table."""
+        if self.background is None:
+            return jax.tree.map(jnp.zeros_like, d)
+        of_factors = d.factors * self.background[None] if self.background.ndim == 1 else d.factors @ self.background
+        return Table(jnp.zeros_like(d.bias), of_factors)
+
+    def held(self, d: Table) -> Table:
+        """What holds rows back, (Λ + G) times a table."""
+        return d * self.precision + self.unseen(d)
+
+    def held_diagonal(self) -> Table:
+        """The diagonal of Λ + G."""
+        if self.background is None:
+            return self.precision
+        diagonal = self.background if self.background.ndim == 1 else jnp.diagonal(self.background)
+        return Table(self.precision.bias, self.precision.factors + diagonal[None])
 
     def predicted(self, x: Table, block: Block) -> Float[Array, "p w"]:
         """r̂ of each slot of `block`, the problem's own or a part of it, for the rows `x`."""
@@ -74,7 +97,9 @@ class Problem(struct.PyTreeNode):
 
 
 def in_unit(block: Block, kernel: Kernel) -> Block:
-    """The block with weights that count errors in the kernel's unit."""
+    """The block with weights that count errors in the kernel's unit, of clicks with those that they count as."""
+    if isinstance(kernel, Clicks):
+        return block.replace(weight=kernel.weighed(block.weight))
     return block.replace(weight=block.weight / kernel.unit**2)
 
 

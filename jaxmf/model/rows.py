@@ -166,13 +166,13 @@ def perturbed(problem: Problem, noise: Noise) -> Problem:
 
 
 def row_losses(problem: Problem, x: Table) -> Float[Array, " b"]:
-    """Σ w (r − r̂)² + Σ Λ (x − m)² of each row."""
+    """Σ w (r − r̂)² + Σ Λ (x − m)² + xᵀGx of each row."""
 
     def of_pages(part: Block) -> Float[Array, " b"]:
         return by_row(part, len(x), problem.losses(x[part.owner], part))
 
     away = x - problem.mean
-    return sum_parts(of_pages, problem.block) + away.dot(away * problem.precision)
+    return sum_parts(of_pages, problem.block) + away.dot(away * problem.precision) + x.dot(problem.unseen(x))
 
 
 def row_weights(block: Block) -> Float[Array, " b"]:

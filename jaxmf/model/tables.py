@@ -13,11 +13,40 @@ from jaxmf.data.ratings import AnyArray
 
 
 @no_type_check
+class Gram(struct.PyTreeNode):
+    """What all rows of a table come to: Σ yyᵀ of their factors, and how many of them are not 0.
+
+    A write changes it by what it changes, O(rows written · k²), whatever the size of the table.
+    """
+
+    matrix: Float[Array, "k k"]
+    rows: Float[Array, ""]
+
+    @classmethod
+    def of(cls, factors: Float[AnyArray, "rows k"]) -> "Gram":
+        """That of all these rows; rows that nobody has written (NaN) are none."""
+        with jax.default_matmul_precision("highest"):
+            known = jnp.nan_to_num(factors)
+            return cls(known.T @ known, jnp.sum(jnp.any(known != 0, -1), dtype=known.dtype))
+
+    def changed(self, before: Float[Array, "b k"], after: Float[Array, "b k"]) -> "Gram":
+        """With rows `after` in place of those `before`."""
+        return jax.tree.map(lambda x, less, more: x + (more - less), self, Gram.of(before), Gram.of(after))
+
+
+@no_type_check
 class Table(struct.PyTreeNode):
-    """One side of the model, users or items: a bias and `k` factors a row. A posterior's has an axis more in front."""
+    """One side of the model, users or items: a bias and `k` factors a row. A posterior's has an axis more in front.
+
+    Attributes:
+        bias: The biases.
+        factors: The factors.
+        gram: What the rows come to, where the other side's clicks need it: `put` keeps it.
+    """
 
     bias: Float[Array, " rows"]
     factors: Float[Array, "rows k"]
+    gram: Gram | None = None
 
     def __len__(self) -> int:
         return self.bias.shape[-1]
@@ -64,10 +93,19 @@ class Table(struct.PyTreeNode):
 
     def put(self, rows: Int[AnyArray, " b"], values: "Table") -> "Table":
         """The table with `values` in `rows`, of every draw; rows past its end are padding and dropped."""
+        gram = self.gram
+        if gram is not None:
+            real = (rows < len(self))[:, None]
+            gram = gram.changed(*(jnp.where(real, x, 0.0) for x in (self.factors[rows], values.factors)))
         return Table(
             self.bias.at[..., rows].set(values.bias, mode="drop"),
             self.factors.at[..., rows, :].set(values.factors, mode="drop"),
+            gram,
         )
+
+    def counted(self) -> "Table":
+        """The table with its `gram`."""
+        return self.replace(gram=Gram.of(self.factors))
 
     def join(self, other: "Table") -> "Table":
         """The table with the rows of `other` after its own."""
@@ -101,4 +139,4 @@ def _padded(table: Table, rows: int, value: float) -> Table:
         widths[axis] = (0, rows - x.shape[axis])
         return jnp.pad(x, widths, constant_values=value)
 
-    return Table(grown(table.bias, -1), grown(table.factors, -2))
+    return Table(grown(table.bias, -1), grown(table.factors, -2), table.gram)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from numpy.typing import ArrayLike
 
 from jaxmf.data.ratings import Ratings
-from jaxmf.model.kernels import RBF, Linear, Logistic, Polynomial
+from jaxmf.model.kernels import RBF, Clicks, Linear, Logistic, Polynomial
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.posterior import Posterior
@@ -53,7 +53,7 @@ def index_vectors(model: Model | Posterior) -> Vectors:
         w = w * jnp.exp(-kernel.gamma * jnp.sum(w**2, 1, keepdims=True))
         scale = 2 * kernel.gamma * (kernel.high - kernel.low)
         h = scale * h * jnp.exp(-kernel.gamma * jnp.sum(h**2, 1, keepdims=True))
-    elif not isinstance(kernel, Linear | Logistic | Polynomial):
+    elif not isinstance(kernel, Clicks | Linear | Logistic | Polynomial):
         raise ValueError(f"no vectors for {kernel}: its ranking is not known to be an inner product's; use top_n")
     return Vectors(Table(jnp.ones_like(params.user.bias), w).matrix(), Table(params.item.bias, h).matrix())
 

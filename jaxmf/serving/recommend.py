@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from jaxmf.data.ratings import AnyArray, Ratings, check, check_type
 from jaxmf.data.settings import check_number, check_whole
-from jaxmf.model.kernels import Kernel, Linear, Logistic, Polynomial
+from jaxmf.model.kernels import Clicks, Kernel, Linear, Logistic, Polynomial
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params, check_rows, predict
 from jaxmf.model.posterior import Posterior, moments
@@ -99,7 +99,7 @@ def _by_product(params: Params, kernel: Kernel) -> bool:
     """Whether r̂ rises with w·h + bᵢ for every user."""
     if isinstance(kernel, Polynomial):
         return kernel.degree % 2 == 1 and float(params.offset) > 0
-    return isinstance(kernel, Linear | Logistic)
+    return isinstance(kernel, Clicks | Linear | Logistic)
 
 
 def _products(users: Table, rows: Int[Array, " b"], items: Table) -> Array:

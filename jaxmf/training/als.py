@@ -4,9 +4,9 @@ from jaxtyping import Array, Key
 
 from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.ratings import Ratings
-from jaxmf.model.kernels import Kernel, unit_of
+from jaxmf.model.kernels import Clicks, Kernel, unit_of
 from jaxmf.model.priors import Prior, Priors
-from jaxmf.training import evidence, loop
+from jaxmf.training import clicks, evidence, loop
 from jaxmf.training.alternating import REMEDY, Histories, State, Sweep, gathered, histories, init, solve_blocks, step
 from jaxmf.training.evidence import Task
 from jaxmf.training.loop import Fit, Watch
@@ -24,7 +24,7 @@ def fit(  # noqa: PLR0913 a trainer
     features: Sides = Sides(),
     epochs: int = 15,
     steps: int = 1,
-    cg_steps: int = 3,
+    cg_steps: int | None = None,
     watch: Watch = Watch(),
 ) -> Fit:
     """Fit by alternating least squares.
@@ -32,14 +32,14 @@ def fit(  # noqa: PLR0913 a trainer
     Args:
         key: Random key of the start.
         ratings: Training ratings, on the host.
-        kernel: The kernel.
+        kernel: The kernel; `jaxmf.kernels.Clicks` for implicit feedback.
         rank: Number of factors.
         prior: The prior of both sides, or one each; else `jaxmf.evidence.find` finds it in the ratings, at the cost of
-            `epochs` more sweeps at most.
+            `epochs` more sweeps at most, and for clicks it is `jaxmf.priors.CLICKS`.
         features: Features of either side's rows, whose link is found with the rest.
         epochs: Sweeps over both sides.
         steps: Newton steps a row and sweep, for a kernel that is not linear.
-        cg_steps: Conjugate-gradient steps in each.
+        cg_steps: Conjugate-gradient steps in each; else 3, and for clicks 1.
         watch: Validation, early stopping, progress.
 
     Raises:
@@ -57,10 +57,12 @@ def fit(  # noqa: PLR0913 a trainer
     """
     loop.check(ratings, kernel, rank, epochs, watch)
     check_rows(features, ratings.n_users, ratings.n_items)
-    kernel, sweep = kernel.replace(unit=unit_of(ratings)), Sweep(steps, cg_steps)
+    if isinstance(kernel, Clicks):
+        return clicks.fit(key, ratings, kernel, features, clicks.Settings(rank, prior, epochs, steps, cg_steps), watch)
+    kernel, sweep = kernel.replace(unit=unit_of(ratings)), Sweep(steps, cg_steps or 3)
     task = Task(key, ratings, kernel, rank, features, epochs, sweep, watch.progress)
     found = evidence.given_or_found(prior, task)
-    settings = {"prior": found.told, "features": features, "steps": steps, "cg_steps": cg_steps}
+    settings = {"prior": found.told, "features": features, **sweep._asdict()}
     state, log = loop.run(
         init(key, ratings, kernel=kernel, rank=rank, features=features),
         (gathered(ratings, features), found.priors),

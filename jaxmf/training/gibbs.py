@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, ScalarLike
 from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import even, filled
 from jaxmf.data.ratings import Ratings
-from jaxmf.model.kernels import Kernel, Linear, unit_of
+from jaxmf.model.kernels import Kernel, Linear, refuse_clicks, unit_of
 from jaxmf.model.likelihoods import Gaussian, Likelihood
 from jaxmf.model.params import Params
 from jaxmf.model.posterior import Draw, Posterior
@@ -120,6 +120,7 @@ def fit(  # noqa: PLR0913 a trainer
     keys = jnp.atleast_1d(key)
     chains = len(keys)
     likelihood.check(np.asarray(ratings.rating), kernel)
+    refuse_clicks(kernel, "gibbs")
     loop.check(ratings, kernel, rank, sweeps, watch)
     check_rows(features, ratings.n_users, ratings.n_items)
     kernel = kernel if likelihood.latent else kernel.replace(unit=unit_of(ratings))

@@ -18,7 +18,7 @@ from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import filled
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, objective, params
-from jaxmf.model.kernels import Kernel, unit_of
+from jaxmf.model.kernels import Kernel, refuse_clicks, unit_of
 from jaxmf.model.links import Links
 from jaxmf.model.objective import Means, Weights
 from jaxmf.model.params import Params
@@ -259,6 +259,7 @@ def fit(  # noqa: PLR0913 a trainer
         >>> bool(result.history["loss"][-1] < result.history["loss"][0])
         True
     """
+    refuse_clicks(kernel, "sgd")
     loop.check(ratings, kernel, rank, epochs, watch)
     if not batch_size >= 1:
         raise ValueError(f"batch_size must be 1 or more, got {batch_size}")

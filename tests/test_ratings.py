@@ -6,7 +6,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jaxmf.data.ratings import Columns, Vocabulary, from_columns, from_frame
+from jaxmf.data.duplicates import gathered
+from jaxmf.data.ratings import Columns, Vocabulary, from_columns, from_frame, hint
 
 FRAME = pd.DataFrame({"user": ["bob", "ann", "bob"], "item": [7, 7, 3], "rating": [4.0, 2.5, 5.0], "t": [3, 1, 2]})
 
@@ -64,6 +65,10 @@ def test_duplicate_pairs(duplicates, expected, weight):
     ("frame", "settings", "words"),
     [
         (FRAME, {"user": "who"}, "no column 'who' in the frame"),
+        (FRAME.drop(columns="rating"), {}, "no column 'rating' in the frame.*rating=None where each row is an event"),
+        (FRAME.iloc[[0, 0]], {}, "user bob rated item 7 more than once .1 such rows.*'last', 'mean', 'sum', 'once'"),
+        (FRAME.iloc[[0, 0]], {"rating": None, "duplicates": "error"}, "more than once"),
+        (FRAME.assign(w=[1, -1, 0]), {"rating": None, "weight": "w"}, "weight -1.0 in row 1"),
         (FRAME.iloc[:0], {}, "the frame is empty"),
         (FRAME.assign(rating=[1, np.nan, 2]), {}, "rating nan in row 1"),
         (FRAME.assign(rating=[1, 2, np.inf]), {}, "rating inf in row 2"),
@@ -90,6 +95,91 @@ def test_a_weighted_mean_leaves_out_what_has_no_weight():
     found = from_frame(columns | {"w": [3.0, 1.0, 0.0, 0.0, 0.0]}, weight="w", duplicates="mean").ratings
     np.testing.assert_allclose(found.rating, [2, 3])
     np.testing.assert_allclose(found.weight, [4, 0])
+
+
+EVENTS = pd.DataFrame(
+    {
+        "user": ["bob", "ann", "bob", "bob", "ann"],
+        "item": [7, 7, 7, 3, 7],
+        "t": [9, 1, 5, 2, 8],
+        "what": [1.0, 5.0, 1.0, 1.0, 1.0],  # a purchase counts as five views
+    }
+)
+
+
+@pytest.mark.parametrize("convert", [lambda x: x, pl.from_pandas, lambda x: x.to_dict("records")])
+def test_events_have_no_rating_and_a_pair_s_are_counted(convert):
+    counted = from_frame(convert(EVENTS), rating=None, timestamp="t")
+    assert counted.ratings.user.tolist() == [1, 1, 0]
+    assert counted.ratings.item.tolist() == [1, 0, 1]
+    assert counted.ratings.rating.tolist() == [1, 1, 1]
+    assert counted.ratings.weight.tolist() == [2, 1, 2]
+    assert counted.timestamp.tolist() == [9, 2, 8]
+    weighted = from_columns(convert(EVENTS), Columns(rating=None, weight="what")).ratings
+    assert weighted.user.tolist() == [1, 1, 0]
+    assert weighted.item.tolist() == [1, 0, 1]
+    assert weighted.weight.tolist() == [2, 1, 6]
+
+
+@pytest.mark.parametrize(("duplicates", "weight"), [("last", 1), ("mean", 6), ("sum", 6), ("once", 5)])
+def test_policies_of_events(duplicates, weight):
+    found = from_frame(EVENTS, rating=None, weight="what", timestamp="t", duplicates=duplicates).ratings
+    assert len(found) == 3
+    assert found.weight[found.user == 0].tolist() == [weight]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("duplicates", ["sum", "once"])
+def test_repeated_clicks_and_dislikes_against_a_loop(duplicates, seed):
+    rng = np.random.default_rng(seed)
+    n = [1, 7, 60, 200][seed % 4]
+    table = {name: rng.integers(0, high, n) for name, high in (("user", 4), ("item", 5), ("rating", 2), ("w", 4))}
+    frame = pd.DataFrame(table | {"t": rng.integers(0, 30, n)})
+    data = from_frame(frame, weight="w", timestamp="t", duplicates=duplicates)
+    rows = zip(data.users.decode(data.ratings.user), data.items.decode(data.ratings.item), strict=True)
+    found = dict(zip(rows, zip(data.ratings.rating, data.ratings.weight, data.timestamp, strict=True), strict=True))
+    expected = {}
+    for pair, events in frame.sort_values("t", kind="stable").groupby(["user", "item"]):
+        counting = events[events.w > 0] if (events.w > 0).any() else events
+        last = counting.iloc[-1]
+        weights = counting.w[counting.rating == last.rating]
+        expected[pair] = (last.rating, weights.sum() if duplicates == "sum" else weights.max(), last.t)
+    assert found == expected
+    assert len(data.ratings) == len(found)
+
+
+def test_nothing_gathered_is_nothing():
+    none = np.zeros(0, int)
+    assert [len(part) for part in gathered(none, none, none, np.add)] == [0, 0, 0]
+
+
+def rated(rating, weight=None):
+    users = np.arange(len(rating))
+    frame = {"user": users, "item": users, "rating": rating, "w": [1] * len(users) if weight is None else weight}
+    return from_frame(frame, weight="w").ratings
+
+
+@pytest.mark.parametrize(
+    ("rating", "weight", "begin"),
+    [
+        ([1, 1, 1], None, "all ratings are 1: these look like clicks"),
+        ([4.5, 4.5], None, "all ratings are 4.5: these look like clicks"),
+        ([0, 1, 1], None, "all ratings are 0 or 1: these look like clicks"),
+        ([1, 1, 3], [1, 2, 0], "all ratings are 1: these look like clicks"),
+        ([1, 2], None, None),
+        ([0, 0.5, 1], None, None),
+        ([1, 1], [0, 0], None),
+    ],
+)
+def test_a_hint_for_what_looks_like_clicks(rating, weight, begin):
+    found = hint(rated(rating, weight))
+    assert found is None if begin is None else found.startswith(begin)
+    assert begin is None or found.endswith("pass rating=None, or kernel=jaxmf.kernels.Clicks()")
+
+
+def test_a_hint_of_no_ratings_is_refused():
+    with pytest.raises(ValueError, match="ratings must be Ratings, got list"):
+        hint.__wrapped__([1, 1])
 
 
 @pytest.mark.parametrize("convert", [lambda f: f.to_dict("records"), lambda f: f.to_dict("list"), dict])

@@ -1,17 +1,16 @@
 """From a data frame of ratings to dense arrays, checked at this door and nowhere behind it."""
 
-from typing import Literal, NamedTuple, Self, cast, no_type_check
+from typing import NamedTuple, Self, no_type_check
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmf.data.arrays import Column, Frame, to_frame, to_numbers, to_seconds, to_times
+from jaxmf.data.duplicates import Duplicates, one_a_pair, policy
 from jaxmf.data.ids import Vocabulary, numbered
-from jaxmf.data.settings import check_choice
-
-Duplicates = Literal["error", "last", "mean"]
 
 AnyArray = Array | np.ndarray
 """An array of the host or of a device: what runs under `jit` takes either."""
@@ -94,12 +93,37 @@ def check(ratings: Ratings, name: str = "ratings") -> None:
         raise ValueError(f"weight {weight[bad.argmax()]}: weights must be finite and 0 or more")
 
 
+def hint(ratings: Ratings) -> str | None:
+    """What ratings that look like clicks are better taken for, in a sentence; `None` where they look like ratings.
+
+    Those look like clicks that are all the same number, or 0 and 1 alone. A weight of 0 is padding.
+
+    Raises:
+        ValueError: If these are no ratings.
+
+    Example:
+        >>> plays = pd.DataFrame({"user": ["ann", "bob"], "item": [7, 7], "rating": [1.0, 1.0]})
+        >>> print(hint(from_frame(plays).ratings))
+        all ratings are 1: these look like clicks, which say little of what a user left out unless it counts as well;
+        pass rating=None, or kernel=jaxmf.kernels.Clicks()
+    """
+    check_type(ratings, "ratings")
+    found = np.unique(np.asarray(ratings.rating)[np.asarray(ratings.weight) > 0])
+    if len(found) == 0 or (len(found) > 1 and found.tolist() != [0, 1]):
+        return None
+    what = f"all ratings are {found[0]:g}" if len(found) == 1 else "all ratings are 0 or 1"
+    return (
+        f"{what}: these look like clicks, which say little of what a user left out unless it counts as well; "
+        "pass rating=None, or kernel=jaxmf.kernels.Clicks()"
+    )
+
+
 class Columns(NamedTuple):
-    """Names of a frame's columns."""
+    """Names of a frame's columns. Without one of ratings its rows are events: clicks, plays, purchases."""
 
     user: str = "user"
     item: str = "item"
-    rating: str = "rating"
+    rating: str | None = "rating"
     weight: str | None = None
     timestamp: str | None = None
 
@@ -118,23 +142,28 @@ def from_frame(
     *,
     user: str = "user",
     item: str = "item",
-    rating: str = "rating",
+    rating: str | None = "rating",
     weight: str | None = None,
     timestamp: str | None = None,
-    duplicates: Duplicates = "error",
+    duplicates: Duplicates | None = None,
 ) -> Dataset:
     """Ratings of a frame, one a row, as a `Dataset`; ids are numbered in sorted order.
+
+    A frame without ratings is one of events: `rating=None` rates each 1, and its weight is 1 or the weight column's,
+    where a purchase may count more than a view. Dislikes are events that a rating column rates 0, others 1.
 
     Args:
         frame: A pandas, Polars or PyArrow frame, a list of dicts, or a dict of lists.
         user: Column of user ids: any hashable values of one kind.
         item: Column of item ids, likewise.
-        rating: Column of ratings: finite numbers.
+        rating: Column of ratings: finite numbers; `None` where each row is an event.
         weight: Column of weights, finite and not negative; 1 each where it is not given.
         timestamp: Column of times (numbers or datetimes) that splits by time use; of datetimes the seconds since 1970.
-        duplicates: What to do where a user rated an item more than once: refuse, keep the last (by time where
-            there is one, else by position), or take the mean of those with a weight, by weight, for their summed
-            weight, at their latest time.
+        duplicates: What to do where a user rated an item more than once: refuse ("error", which is meant where there
+            is a rating column), keep the last (by time where there is one, else by position), or take the mean of
+            those with a weight, by weight, for their summed weight, at their latest time; keep the last with the
+            weights added up of all that are rated as it is ("sum", which is meant where there are none), or with the
+            largest of these weights ("once").
 
     Raises:
         ValueError: If a column is missing, the frame is empty, an id is missing or of another kind than the rest, a
@@ -145,16 +174,19 @@ def from_frame(
         >>> data = from_frame(frame)
         >>> data.ratings.user, data.ratings.item, data.users.decode([1])
         (array([0, 1], dtype=int32), array([0, 0], dtype=int32), array(['bob'], dtype=object))
+        >>> plays = pd.DataFrame({"user": ["ann", "bob", "ann"], "item": [7, 7, 7]})
+        >>> from_frame(plays, rating=None).ratings.weight
+        array([1., 2.], dtype=float32)
     """
-    check_choice("duplicates", duplicates, Duplicates)
-    return from_columns(frame, Columns(user, item, rating, weight, timestamp), duplicates=duplicates)
+    columns = Columns(user, item, rating, weight, timestamp)
+    return from_columns(frame, columns, duplicates=policy(duplicates, events=rating is None))
 
 
 def from_columns(
     frame: Frame,
     columns: Columns = Columns(),
     *,
-    duplicates: Duplicates = "error",
+    duplicates: Duplicates | None = None,
     users: Vocabulary | None = None,
     items: Vocabulary | None = None,
 ) -> Dataset:
@@ -176,20 +208,12 @@ def from_columns(
         >>> from_columns(frame, users=known).ratings.user
         array([2, 1], dtype=int32)
     """
-    check_choice("duplicates", duplicates, Duplicates)
-    table = to_frame(frame)
-    for column in columns:
-        if column is not None and column not in table.columns:
-            raise ValueError(
-                f"no column {column!r} in the frame, which has {table.columns}: name the columns with "
-                "user=, item=, rating=, weight= and timestamp="
-            )
-    if not len(table):
-        raise ValueError("the frame is empty: a model needs at least one rating")
-    user, item, rating, weight, timestamp = (None if name is None else table[name] for name in columns)
-    times = np.zeros(len(table)) if timestamp is None else to_times(timestamp, f"column {columns.timestamp!r}")
-    data = {"rating": _numbers(rating, columns.rating), "timestamp": times}
-    data["weight"] = np.ones(len(table)) if weight is None else _numbers(weight, str(columns.weight))
+    duplicates = policy(duplicates, events=columns.rating is None)
+    user, item, rating, weight, timestamp = _columns(to_frame(frame), columns)
+    times = np.zeros(len(user)) if timestamp is None else to_times(timestamp, f"column {columns.timestamp!r}")
+    data = {"timestamp": times}
+    for name, column, called in (("rating", rating, columns.rating), ("weight", weight, columns.weight)):
+        data[name] = np.ones(len(user)) if column is None else _numbers(column, str(called))
     negative = data["weight"] < 0
     if negative.any():
         at = int(negative.argmax())
@@ -197,12 +221,26 @@ def from_columns(
     data["user"], users = numbered(user, columns.user, users)
     data["item"], items = numbered(item, columns.item, items)
     if not pd.Index(data["user"].astype(np.int64) << 32 | data["item"]).is_unique:
-        chosen = _one_a_pair(pd.DataFrame(data), duplicates, users, items)
+        chosen = one_a_pair(pd.DataFrame(data), duplicates, users, items)
         data = {name: chosen[name].to_numpy() for name in data}
     rows = {name: data[name].astype(np.int32) for name in ("user", "item")}
     numbers = {name: data[name].astype(np.float32) for name in ("rating", "weight")}
     ratings = Ratings(**rows, **numbers, n_users=len(users), n_items=len(items))
     return Dataset(ratings, users, items, None if timestamp is None else to_seconds(data["timestamp"]))
+
+
+def _columns(table: nw.DataFrame, columns: Columns) -> list[Column | None]:
+    """The columns, `None` for those that have no name."""
+    for name, column in zip(Columns._fields, columns, strict=True):
+        if column is not None and column not in table.columns:
+            events = ", and rating=None where each row is an event such as a click" if name == "rating" else ""
+            raise ValueError(
+                f"no column {column!r} in the frame, which has {table.columns}: name the columns with "
+                f"user=, item=, rating=, weight= and timestamp={events}"
+            )
+    if not len(table):
+        raise ValueError("the frame is empty: a model needs at least one rating")
+    return [None if column is None else table[column] for column in columns]
 
 
 def _numbers(column: Column, name: str) -> Float[np.ndarray, " n"]:
@@ -212,30 +250,3 @@ def _numbers(column: Column, name: str) -> Float[np.ndarray, " n"]:
         at = int(large.argmax())
         raise ValueError(f"{name} {values[at]} in row {at}: every {name} must be a finite number; drop or mend the row")
     return values
-
-
-def _one_a_pair(data: pd.DataFrame, duplicates: Duplicates, users: Vocabulary, items: Vocabulary) -> pd.DataFrame:
-    """The ratings where some pairs come twice, each once."""
-    pair = ["user", "item"]
-    if duplicates == "error":
-        twice = data.duplicated(pair)
-        first = data[twice].iloc[0]
-        who, what = users.index[int(first["user"])], items.index[int(first["item"])]
-        raise ValueError(
-            f"user {who} rated item {what} more than once ({int(twice.sum())} such rows in all): "
-            'say duplicates="last" or duplicates="mean"'
-        )
-    if duplicates == "last":
-        return data.sort_values("timestamp", kind="stable").drop_duplicates(pair, keep="last").sort_index()
-    return _means(data, pair)
-
-
-def _means(data: pd.DataFrame, pair: list[str]) -> pd.DataFrame:
-    """Weighted means, in order of the pairs' first appearance; the plain mean of a pair without weight."""
-    pairs = data.groupby(pair, sort=False).ngroup().to_numpy()
-    weight, rating = data["weight"].to_numpy(), data["rating"].to_numpy()
-    total, size = (np.bincount(pairs, each)[pairs] for each in (weight, np.ones(len(data))))
-    share = np.where(total > 0, weight / np.where(total > 0, total, 1), 1 / size)
-    counts = (total == 0) | (weight > 0)
-    found = data.assign(rating=share * rating).loc[counts].groupby(pair, sort=False, as_index=False)
-    return cast(pd.DataFrame, found.agg({"rating": "sum", "weight": "sum", "timestamp": "max"}))

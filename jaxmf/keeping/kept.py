@@ -29,7 +29,8 @@ from jaxmf.training.leaves import named
 Document = dict[str, Any]
 
 KERNELS: dict[str, Any] = {
-    kernel.__name__: kernel for kernel in (kernels.Linear, kernels.Logistic, kernels.Polynomial, kernels.RBF)
+    kernel.__name__: kernel
+    for kernel in (kernels.Clicks, kernels.Linear, kernels.Logistic, kernels.Polynomial, kernels.RBF)
 }
 
 LIBRARIES = ("cudf", "modin", "pandas", "polars", "pyarrow")
@@ -91,7 +92,7 @@ def of_model(model: Model | Posterior) -> tuple[dict[str, np.ndarray], Document]
         return named({"draws": model.draws, "key": jax.random.key_data(model.key)}), {"kernel": kernel}
     sides = zip(Priors._fields, model.priors, strict=True)
     priors = {side: {name: float(value) for name, value in vars(prior).items()} for side, prior in sides}
-    return named({"params": model.params, "links": model.links}), {"kernel": kernel, "prior": priors}
+    return named({"params": model.params.uncounted(), "links": model.links}), {"kernel": kernel, "prior": priors}
 
 
 def to_model(arrays: dict[str, np.ndarray], document: Document, n_users: int, n_items: int) -> Model | Posterior:
@@ -105,6 +106,7 @@ def to_model(arrays: dict[str, np.ndarray], document: Document, n_users: int, n_
         priors = check(Priors(**{side: Prior(**numbers) for side, numbers in document["prior"].items()}))
         params = _filled({"params": _params()}, arrays)["params"]
         _check_shapes(params, (), n_users, n_items)
+        params = params.counted() if isinstance(kernel, kernels.Clicks) else params
         known = _links(arrays, n_users, n_items, params.item.rank)
         return Model(params, kernel, priors, known, (False, False) if known is None else _implicit(*known))
     found = _filled({"draws": Draw(_params(), _population(), _population(), 0), "key": 0}, arrays)
@@ -137,7 +139,7 @@ def to_ratings(arrays: dict[str, np.ndarray], n_users: int, n_items: int) -> Rat
     return ratings
 
 
-def to_kernel(name: str, **fields: float | int) -> Kernel:
+def to_kernel(name: str, **fields: float | int | str) -> Kernel:
     """A kernel of the package by its name.
 
     Raises:
@@ -233,7 +235,7 @@ def _links(arrays: dict[str, np.ndarray], n_users: int, n_items: int, k: int) ->
 
 def _to_settings(document: Document, sizes: tuple[int, int]) -> dict[str, Any]:
     columns, library = Columns(*document["columns"]), document["library"]
-    if not all(isinstance(name, str) or (at > 2 and name is None) for at, name in enumerate(columns)):
+    if not all(isinstance(name, str) or (at > 1 and name is None) for at, name in enumerate(columns)):
         raise ValueError(f"columns must have names, got {columns}: {ANEW}")
     low, high = document["scale"]
     if not -np.inf < low <= high < np.inf:

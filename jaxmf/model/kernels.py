@@ -233,7 +233,13 @@ def for_range(low: ScalarLike, high: ScalarLike, kind: str = "logistic") -> Kern
         >>> for_range(0.5, 5.0)
         Logistic(low=0.5, high=5.0)
     """
-    kinds = {"linear": lambda *_: Linear(), "logistic": Logistic, "polynomial": Polynomial, "rbf": RBF}
+    kinds = {
+        "clicks": lambda *_: Clicks(),
+        "linear": lambda *_: Linear(),
+        "logistic": Logistic,
+        "polynomial": Polynomial,
+        "rbf": RBF,
+    }
     if kind not in kinds:
         raise ValueError(f"kernel must be one of {sorted(kinds)}, got {kind!r}")
     return kinds[kind](float(low), float(high))

@@ -17,7 +17,7 @@ from jaxmf.model.params import Params, predict
 from jaxmf.model.priors import DEFAULT, Priors
 from jaxmf.model.problem import Problem, in_unit
 from jaxmf.model.rows import row_weights
-from jaxmf.model.tables import Table, resized
+from jaxmf.model.tables import Gram, Table, resized
 
 
 @no_type_check
@@ -80,7 +80,9 @@ class Model(struct.PyTreeNode):
         links = self.links
         if links is not None and self.implicit[1]:
             links = links._replace(item=links.item.take(kept))
-        return self.replace(params=self.params.replace(user=self.params.user.take(kept)), links=links)
+        taken = self.params.replace(user=self.params.user.take(kept))
+        counted = self.params.user.gram is not None
+        return self.replace(params=taken.counted() if counted else taken, links=links)
 
     def grown(self, n_users: int, n_items: int) -> "Model":
         """The model with at least so many rows: new ones are 0, and so is what being rated by or of one says."""
@@ -111,8 +113,9 @@ class Model(struct.PyTreeNode):
         given, others, background = in_unit(block, self.kernel), self.params.item, None
         n = row_weights(block)
         if isinstance(self.kernel, Clicks):
-            n = row_weights(given) + self.kernel.background * others.gram.rows
-            background = self.kernel.background * others.gram.matrix
+            gram = others.gram or Gram.of(others.factors)
+            n = row_weights(given) + self.kernel.background * gram.rows
+            background = self.kernel.background * gram.matrix
         mean = links.said_of(block, self.link() if self.implicit[0] else None, self.params.item.rank)
         mean = mean if said is None else said
         precision = self.priors.user.precision(n)

@@ -27,6 +27,14 @@ class Params(struct.PyTreeNode):
         """The same model seen from the other side: items as users, users as items."""
         return Params(self.item, self.user, self.offset)
 
+    def counted(self) -> "Params":
+        """The same with each table's `gram`, which fold-ins of clicks need."""
+        return _counted(self)
+
+    def uncounted(self) -> "Params":
+        """The same without."""
+        return self.replace(user=self.user.replace(gram=None), item=self.item.replace(gram=None))
+
 
 def init(
     key: Key[Array, ""], n_users: int, n_items: int, rank: int, *, offset: ScalarLike = 0.0, scale: float = 0.1
@@ -45,6 +53,11 @@ def init(
         raise ValueError(f"rank must be 1 or more, got {rank}: it is the number of factors a row")
     user, item = _start(key, n_users, n_items, rank, scale)
     return Params(user, item, jnp.asarray(offset, jnp.float32))
+
+
+@jax.jit
+def _counted(params: Params) -> Params:
+    return params.replace(user=params.user.counted(), item=params.item.counted())
 
 
 @partial(jax.jit, static_argnames=("n_users", "n_items", "rank"))

@@ -30,6 +30,9 @@ from jaxmf.online.draws import draw_block
 LARGEST = float(np.finfo(np.float32).max)
 LARGEST_BITS = int(np.float32(LARGEST).view(np.int32))
 
+CLICKS_STEPS = 128
+"""Most steps of conjugate gradients for a row of clicks, whose background alone has as many axes as the rank."""
+
 Fitted = TypeVar("Fitted", Model, Posterior)
 
 
@@ -70,7 +73,8 @@ def solve_block(frozen: Model | Posterior, block: Block, said: Table | None = No
     of_block = None if said is None else said.take(block.rows)
     if isinstance(frozen, Posterior):
         return draw_block(frozen, block, of_block)
-    return rows.solve_rows(frozen.problem(block, of_block))
+    problem = frozen.problem(block, of_block)
+    return rows.solve_rows(problem, cg_steps=rows.CG_STEPS if problem.background is None else CLICKS_STEPS)
 
 
 @jax.jit

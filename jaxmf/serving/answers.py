@@ -7,6 +7,7 @@ from jaxtyping import Int
 
 from jaxmf.data.arrays import to_values
 from jaxmf.data.settings import check_whole
+from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.serving import neighbours, shapes
@@ -84,11 +85,13 @@ def chosen(side: Side, ids: Ids, name: str) -> Int[np.ndarray, " n"]:
 
 
 def check_spread(model: Model | Posterior, frozen: tuple[int, int]) -> None:
-    """Refuse the spread of a point estimate whose history was dropped.
+    """Refuse the spread of clicks, and of a point estimate whose history was dropped.
 
     Raises:
         ValueError: With how many users and items have none.
     """
+    if isinstance(model.kernel, Clicks):
+        raise ValueError("clicks have no spread: most of their zeros were not observed; rank them instead")
     if isinstance(model, Model) and any(frozen):
         raise ValueError(
             f"the ratings of {frozen[0]} users and {frozen[1]} items were dropped with the history, and the spread of "

@@ -5,7 +5,8 @@ from functools import cached_property
 
 from jaxmf.data.history import History
 from jaxmf.data.ids import Vocabulary
-from jaxmf.data.ratings import Columns, Ratings
+from jaxmf.data.ratings import Columns, Duplicates, Ratings
+from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.serving import models
@@ -40,8 +41,19 @@ class Bundle:
     def __repr__(self) -> str:
         model = self.live.model
         of = f"{len(model)} draws" if isinstance(model, Posterior) else "point estimate"
-        counts = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.history):,} ratings"
+        events = "clicks" if self.clicked else "ratings"
+        counts = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.history):,} {events}"
         return f"<{type(self).__name__}: {counts}; {model.kernel!r}, {of}, rank {model.params.item.rank}>"
+
+    @property
+    def clicked(self) -> bool:
+        """Whether the history is of clicks, and not of ratings."""
+        return isinstance(self.live.model.kernel, Clicks)
+
+    @property
+    def repeated(self) -> Duplicates:
+        """What a pair's second event does: clicks add up, and of ratings the last wins."""
+        return "sum" if self.clicked else "last"
 
     @cached_property
     def model(self) -> Model | Posterior:

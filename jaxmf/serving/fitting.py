@@ -1,14 +1,15 @@
 """A trainer by name, as what a recommender answers from."""
 
+import warnings
 from typing import Literal, NamedTuple
 
 from jaxtyping import Array, Key
 
 from jaxmf.data.features import Sides, implicit_sides
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import Ratings, hint
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.data.settings import check_choice, check_whole
-from jaxmf.model.kernels import Kernel, for_range
+from jaxmf.model.kernels import Clicks, Kernel, for_range
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Prior, Priors
@@ -20,12 +21,28 @@ Method = Literal["sgd", "als", "gibbs"]
 SWEEPS, KEPT = 300, 40
 
 
-def kernel_of(kernel: Kernel | str | None, low: float, high: float) -> Kernel:
-    """The kernel, or the one of that name for ratings from `low` to `high`; the logistic one where none is named.
+def kernel_of(kernel: Kernel | str | None, ratings: Ratings, *, rated: bool = True) -> Kernel:
+    """The kernel, or the one of that name for these ratings; where none is named logistic, and for clicks `Clicks`.
+
+    Args:
+        kernel: The kernel, or its name.
+        ratings: The ratings.
+        rated: Whether they were given as ratings, and not as events.
 
     Raises:
-        ValueError: If it is no kernel, or all ratings are alike and leave its scale open.
+        ValueError: If it is no kernel, not one for clicks where there are no ratings, or all ratings are alike and
+            leave its scale open.
     """
+    low, high = float(ratings.rating.min()), float(ratings.rating.max())
+    if not rated:
+        if kernel is None or kernel == "clicks" or isinstance(kernel, Clicks):
+            return kernel if isinstance(kernel, Clicks) else Clicks()
+        raise ValueError(
+            f"rating=None takes each row for a click, and kernel {kernel!r} is for ratings: name their column, or "
+            "leave the kernel out"
+        )
+    if kernel is None and (meant := hint(ratings)):
+        warnings.warn(meant, UserWarning, stacklevel=3)
     if low == high and kernel in (None, "logistic", "polynomial", "rbf"):
         raise ValueError(
             f"every rating is {low}, which does not say what scale they are on: pass kernel=, such as "
@@ -38,6 +55,13 @@ def kernel_of(kernel: Kernel | str | None, low: float, high: float) -> Kernel:
             f"kernel must be a kernel or the name of one, got {kernel!r}: pass such as jaxmf.kernels.Linear()"
         )
     return kernel
+
+
+def scale_of(kernel: Kernel, ratings: Ratings) -> tuple[float, float]:
+    """What predictions are clipped to: the range of the ratings, and for clicks that of a probability."""
+    if isinstance(kernel, Clicks):
+        return kernel.low, kernel.high
+    return float(ratings.rating.min()), float(ratings.rating.max())
 
 
 class Settings(NamedTuple):

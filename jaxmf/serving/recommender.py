@@ -20,7 +20,7 @@ from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import answers, models, shapes, updates
 from jaxmf.serving.bundle import Bundle
-from jaxmf.serving.fitting import Method, Settings, fit_model, kernel_of
+from jaxmf.serving.fitting import Method, Settings, fit_model, kernel_of, scale_of
 from jaxmf.serving.frames import Ids, Unknown, UnknownItems, checked, known_items, pair_rows
 from jaxmf.serving.live import Live
 from jaxmf.training.loop import Watch
@@ -54,10 +54,10 @@ class Recommender(Bundle):
         *,
         user: str = "user",
         item: str = "item",
-        rating: str = "rating",
+        rating: str | None = "rating",
         weight: str | None = None,
         timestamp: str | None = None,
-        duplicates: Duplicates = "error",
+        duplicates: Duplicates | None = None,
         kernel: Kernel | str | None = None,
         method: Method = "als",
         rank: int = 32,
@@ -69,17 +69,19 @@ class Recommender(Bundle):
         watch: Watch = Watch(),
         keep_history: bool = True,
     ) -> "Recommender":
-        """A recommender fitted to a frame of ratings, one a row.
+        """A recommender fitted to a frame of ratings or of clicks, one a row.
 
         Args:
             frame: The ratings, as `jaxmf.ratings.from_frame` takes them, and so with all down to `duplicates`.
             user: Its columns' names.
             item: Likewise, and so on.
-            rating: Likewise.
+            rating: Likewise. `None` where there is none: each row is a click, or some event of its weight, and the
+                kernel `jaxmf.kernels.Clicks`.
             weight: Likewise.
             timestamp: Likewise.
             duplicates: What to do where a user rated an item more than once.
-            kernel: The kernel, or the name of one over the data's range, "logistic" where none is given.
+            kernel: The kernel, or the name of one over the data's range, "logistic" where none is given, and for clicks
+                "clicks".
             method: The trainer: alternating least squares, SGD, or Gibbs sampling.
             rank: Number of factors.
             prior: The prior of both sides, or one each, for "sgd" and "als"; else they find it in the ratings.
@@ -97,9 +99,10 @@ class Recommender(Bundle):
         columns = checked(Columns(user, item, rating, weight, timestamp))
         key = jax.random.key(check_whole("seed", seed, least=0, meaning="the seed of all that is random"))
         ratings, users, items, _ = from_columns(frame, columns, duplicates=duplicates)
-        scale = (float(ratings.rating.min()), float(ratings.rating.max()))
+        kernel = kernel_of(kernel, ratings, rated=rating is not None)
+        scale = scale_of(kernel, ratings)
         watch = watch._replace(progress=progress or watch.progress)
-        settings = Settings(kernel_of(kernel, *scale), method, rank, prior, epochs, implicit, watch)
+        settings = Settings(kernel, method, rank, prior, epochs, implicit, watch)
         model = fit_model(key, ratings, settings)
         library = to_frame(frame).implementation.value
         fitted = cls(Live.of(model), users, items, History(ratings), columns, scale, library=library)
@@ -142,10 +145,10 @@ class Recommender(Bundle):
     ) -> "Recommender":
         """A recommender that knows the ratings of `frame` too; this one stays as it is.
 
-        The last rating of a pair wins. The rows of all users in the frame, new or known, and of its new items are
-        solved; nothing is trained again. It costs the ratings of those rows, however long the history is and however
-        many users there are; a new item costs a copy of the tables. Without ratings it is the recommender as it is, to
-        which a new user is a stranger.
+        The last rating of a pair wins; clicks of one are added up. The rows of all users in the frame, new or known,
+        and of its new items are solved; nothing is trained again. It costs the ratings of those rows, however long the
+        history is and however many users there are; a new item costs a copy of the tables. Without ratings it is the
+        recommender as it is, to which a new user is a stranger.
 
         Args:
             frame: What is new, in columns of the names that `fit` was given.
@@ -163,7 +166,7 @@ class Recommender(Bundle):
         given = known_items(to_frame(frame), self.sides.item, unknown_items)
         if not len(given):
             return self
-        data = from_columns(given, self.columns, duplicates="last", users=self.users, items=self.items)
+        data = from_columns(given, self.columns, duplicates=self.repeated, users=self.users, items=self.items)
         return updates.folded(self, data, touched=items == "touched")
 
     def forget(self, users: Ids = None, *, pairs: Frame | None = None) -> "Recommender":

@@ -39,7 +39,7 @@ def folded(known: Held, new: Dataset, *, touched: bool) -> Held:
         check_history(side, rows)
     low, high = known.scale
     scale = (min(low, float(new.ratings.rating.min())), max(high, float(new.ratings.rating.max())))
-    history = known.history.merged(new.ratings)
+    history = known.history.merged(new.ratings, add=known.clicked)
     return _solved(replace(known, users=new.users, items=new.items, history=history, scale=scale), users, items)
 
 

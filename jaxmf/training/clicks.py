@@ -58,9 +58,7 @@ def init(key: Key[Array, ""], ratings: Ratings, *, rank: int) -> State:
     return State(start.replace(user=user, item=item), links.init(Sides(), rank))
 
 
-def step(
-    state: State, data: Histories, *, kernel: Clicks, prior: Priors, cg_steps: int = 1
-) -> tuple[State, Info]:
+def step(state: State, data: Histories, *, kernel: Clicks, prior: Priors, cg_steps: int = 1) -> tuple[State, Info]:
     """One sweep: all users with the items frozen, then all items with the users frozen.
 
     Neither raises the objective, whatever the number of steps. Info's `loss` is the objective after the sweep, a unit
@@ -168,12 +166,7 @@ def fit(
         loop.Run(ratings, kernel, epochs, REMEDY, {"prior": priors, **sweep._asdict()}, loop.rmse, solves=True),
         watch,
     )
-    return Fit(Model(_counted(state.params), kernel, priors), *log)
-
-
-@jax.jit
-def _counted(model: Params) -> Params:
-    return model.replace(user=model.user.counted(), item=model.item.counted())
+    return Fit(Model(state.params.counted(), kernel, priors), *log)
 
 
 def _check(kernel: Clicks, features: Sides, steps: int, watch: Watch) -> None:

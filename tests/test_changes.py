@@ -1,12 +1,16 @@
 """Changes of ratings: what stays, what goes, and that rows follow."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxmf.data import changes
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ids import Vocabulary
+from jaxmf.data.ratings import Columns, Ratings, from_columns, from_frame
+
+USERS, ITEMS = Vocabulary([0, 1]), Vocabulary([1, 3])
 
 
 def some(pairs, rating, n_users=4, n_items=5):
@@ -38,6 +42,41 @@ def test_merge_keeps_weights_with_their_ratings():
     old, new = some([(0, 0), (1, 1)], [3, 4]), some([(0, 0)], [5])
     merged = changes.merge(old, new.replace(weight=np.float32([0.5])))
     assert merged.weight[merged.user == 0].tolist() == [0.5]
+
+
+@settings(deadline=None)
+@given(
+    old=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 1), st.integers(0, 3)), max_size=12),
+    new=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 1), st.integers(0, 3)), max_size=12),
+)
+def test_merge_adds_what_is_rated_alike(old, new):
+    def of(events):
+        ratings = some([event[:2] for event in events], [event[2] for event in events])
+        return ratings.replace(weight=np.array([event[3] for event in events], np.float32))
+
+    expected = {}
+    for pair in dict.fromkeys(event[:2] for event in (old + new)[::-1]):
+        theirs = [event[2:] for event in old + new if event[:2] == pair]
+        counting = [event for event in theirs if event[1]] or theirs
+        expected[pair] = counting[-1][0], sum(weight for rating, weight in counting if rating == counting[-1][0])
+    merged = changes.merge(of(old), of(new), add=True)
+    rows = zip(merged.user.tolist(), merged.item.tolist(), strict=True)
+    found = dict(zip(rows, zip(merged.rating.tolist(), merged.weight.tolist(), strict=True), strict=True))
+    assert found == expected
+    assert [*found] == [*expected][::-1]  # in the order of their last
+    assert merged.weight.dtype == np.float32
+
+
+def test_added_clicks_are_the_frame_s_sum():
+    events = {"user": [0, 1, 0, 0], "item": [3, 3, 3, 1], "rating": [1, 1, 1, 0], "w": [2, 1, 3, 1]}
+    whole = from_frame(events, weight="w", duplicates="sum").ratings
+    parts = [
+        from_columns(pd.DataFrame(events).iloc[part], Columns(weight="w"), users=USERS, items=ITEMS).ratings
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    merged = changes.merge(*parts, add=True)
+    assert as_dict(merged) == as_dict(whole)
+    np.testing.assert_array_equal(merged.weight, whole.weight)
 
 
 def test_remove():

@@ -22,6 +22,12 @@ def drawn(rng, n, n_users=6, n_items=7) -> Ratings:
     return Ratings(user, item, rating, weight, n_users, n_items)
 
 
+def clicks(rng, n, n_users=6, n_items=7) -> Ratings:
+    """Counted clicks, dislikes among them, and padding."""
+    counts = {"rating": rng.integers(0, 2, n).astype(np.float32), "weight": rng.integers(0, 4, n).astype(np.float32)}
+    return drawn(rng, n, n_users, n_items).replace(**counts)
+
+
 def assert_same(one: Ratings, other: Ratings) -> None:
     for name in COLUMNS:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
@@ -30,12 +36,16 @@ def assert_same(one: Ratings, other: Ratings) -> None:
 
 def stepped(rng, history: History, plain: Ratings) -> tuple[History, Ratings]:
     """Both after the same change."""
-    match rng.integers(3):
+    match rng.integers(4):
         case 0:
             users, items = rng.integers(history.n_users, 12), rng.integers(history.n_items, 12)
             new = drawn(rng, rng.integers(8), users, items)
             return history.merged(new), changes.merge(plain, new)
         case 1:
+            users, items = rng.integers(history.n_users, 12), rng.integers(history.n_items, 12)
+            new = clicks(rng, rng.integers(20), users, items)
+            return history.merged(new, add=True), changes.merge(plain, new, add=True)
+        case 2:
             some = rng.permutation(len(plain))[: rng.integers(4)]
             pair = plain.user[some], plain.item[some]
             return history.without(*pair), changes.remove(plain, *pair)
@@ -48,7 +58,7 @@ def stepped(rng, history: History, plain: Ratings) -> tuple[History, Ratings]:
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 60), steps=st.integers(0, 12))
 def test_every_change_is_that_of_changes(seed, n, steps):
     rng = np.random.default_rng(seed)
-    plain = drawn(rng, n)
+    plain = rng.choice([drawn, clicks])(rng, n)
     plain = changes.merge(plain.take(np.zeros(0, int)), plain)
     history = History(plain)
     for _ in range(steps):
@@ -85,13 +95,16 @@ def test_what_nobody_rated_is_not_removed():
             left.without([pair[0]], [pair[1]])
 
 
-def test_what_is_large_is_shared_and_layers_are_few():
-    """A thousand changes copy the base as often as a logarithm says, and no change copies it for itself alone."""
+@pytest.mark.parametrize("add", [False, True])
+def test_what_is_large_is_shared_and_layers_are_few(add):
+    """A hundred changes copy the base as often as a logarithm says, and no change copies it for itself alone."""
     rng = np.random.default_rng(0)
     history = History(changes.merge(drawn(rng, 0), drawn(rng, 20_000, 500, 500)))
     base = history._layers[0]
     for _ in range(100):
-        history = history.merged(drawn(rng, 5, 500, 500))
+        new = drawn(rng, 5, 500, 500)
+        history = history.merged(new, add=add)
+        assert len(history._layers[-1]) == 5
         assert len(history._layers) <= 9
         assert history._layers[0] is base
     for _ in range(3):

@@ -10,26 +10,37 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxmf.data.arrays import Column, Span, check_lengths, span_seconds, to_rows, to_seconds, to_times
+from jaxmf.data.duplicates import gathered
 from jaxmf.data.ratings import AnyArray, Ratings, check
 from jaxmf.data.settings import check_number
 
 
-def merge(old: Ratings, new: Ratings) -> Ratings:
+def merge(old: Ratings, new: Ratings, *, add: bool = False) -> Ratings:
     """`old` and `new` together; where both rate a pair, or one does twice, the last rating wins.
 
     The tables are as large as the larger of the two.
+
+    Args:
+        old: What there was.
+        new: What came since, in order of time.
+        add: Count instead, as clicks are: the last rating of a pair has the weights of all that rate it so, added up.
+            Then a weight of 0 changes no rating. It is `duplicates="sum"` of `jaxmf.ratings.from_frame`.
 
     Example:
         >>> one = Ratings(np.array([0, 1]), np.array([0, 0]), np.array([3.0, 4.0]), np.ones(2), 2, 1)
         >>> changed = Ratings(np.array([1]), np.array([0]), np.array([5.0]), np.ones(1), 2, 1)
         >>> merge(one, changed).rating
         array([3., 5.])
+        >>> merge(one, one, add=True).weight
+        array([2., 2.])
     """
     check(old, "old")
     check(new, "new")
     names = ("user", "item", "rating", "weight")
     columns = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in names}
     both = Ratings(**columns, n_users=max(old.n_users, new.n_users), n_items=max(old.n_items, new.n_items))
+    if add:
+        return _added(both)
     _, last = np.unique(pairs(both.user, both.item)[::-1], return_index=True)
     return both.take(np.sort(len(both) - 1 - last))
 
@@ -86,6 +97,13 @@ def time_decay(timestamp: Column, half_life: Span, *, now: Any = None) -> Float[
         raise ValueError(f"half_life must be positive, got {half_life}: it is {meaning}")
     age = np.maximum(_present(now, times) - to_seconds(times), 0)
     return np.exp2(-age / life).astype(np.float32)
+
+
+def _added(events: Ratings) -> Ratings:
+    """Each pair's events as one, in the order of the pairs' last."""
+    last, counted, weight = gathered(pairs(events.user, events.item), events.rating, events.weight, np.add)
+    order = np.argsort(last)
+    return events.take(counted[order]).replace(weight=weight[order].astype(events.weight.dtype))
 
 
 def _present(now: Any, times: np.ndarray) -> float:  # noqa: ANN401 whatever was given

@@ -158,11 +158,13 @@ class History:
         found = reduce(Layer.join, parts).live().ratings
         return found.replace(n_users=self.n_users, n_items=self.n_items)
 
-    def merged(self, new: Ratings) -> "History":
-        """The history with `new` ratings: `jaxmf.changes.merge`."""
-        new = merge(new.take(NONE), new)
+    def merged(self, new: Ratings, *, add: bool = False) -> "History":
+        """The history with `new` ratings, which `add` to the weights of equal ones: `jaxmf.changes.merge`."""
+        new = merge(new.take(NONE), new, add=add)
         old = self.of_users(new.user)
-        n = len(self) + len(new) - int(np.isin(_pairs(old), _pairs(new)).sum())
+        old = old.take(np.isin(_pairs(old), _pairs(new)))
+        n = len(self) + len(new) - len(old)
+        new = merge(old, new, add=True) if add else new
         return self._with(Layer(new), n, int(max(self.n_users, new.n_users)), int(max(self.n_items, new.n_items)))
 
     def without(self, user: ArrayLike, item: ArrayLike) -> "History":

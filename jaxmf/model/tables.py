@@ -14,12 +14,13 @@ from jaxmf.data.ratings import AnyArray
 
 @no_type_check
 class Gram(struct.PyTreeNode):
-    """What all rows of a table come to: Σ yyᵀ of their factors, and how many of them are not 0.
+    """What all rows of a table come to: Σ yyᵀ and Σ y of their factors, and how many of them are not 0.
 
     A write changes it by what it changes, O(rows written · k²), whatever the size of the table.
     """
 
     matrix: Float[Array, "k k"]
+    total: Float[Array, " k"]
     rows: Float[Array, ""]
 
     @classmethod
@@ -27,7 +28,11 @@ class Gram(struct.PyTreeNode):
         """That of all these rows; rows that nobody has written (NaN) are none."""
         with jax.default_matmul_precision("highest"):
             known = jnp.nan_to_num(factors)
-            return cls(known.T @ known, jnp.sum(jnp.any(known != 0, -1), dtype=known.dtype))
+            return cls(known.T @ known, known.sum(0), jnp.sum(jnp.any(known != 0, -1), dtype=known.dtype))
+
+    def mean(self) -> Float[Array, " k"]:
+        """The average row."""
+        return self.total / jnp.maximum(self.rows, 1)
 
     def changed(self, before: Float[Array, "b k"], after: Float[Array, "b k"]) -> "Gram":
         """With rows `after` in place of those `before`."""

@@ -189,5 +189,5 @@ def _settled(before: Params, now: Params, users: Int[AnyArray, " b"], items: Int
 
 def _moved(before: Table, after: Table, rows: Int[AnyArray, " b"]) -> float:
     """The largest change of a number in `rows`."""
-    change = jax.tree.map(lambda a, b: np.abs(np.asarray(a)[rows] - np.asarray(b)[rows]).max(initial=0), before, after)
-    return float(max(jax.tree.leaves(change)))
+    change = after.take(rows) - before.take(rows)
+    return float(max(np.abs(np.asarray(numbers)).max(initial=0) for numbers in jax.tree.leaves(change)))

@@ -41,13 +41,13 @@ def kernel_of(kernel: Kernel | str | None, ratings: Ratings, *, rated: bool = Tr
             f"rating=None takes each row for a click, and kernel {kernel!r} is for ratings: name their column, or "
             "leave the kernel out"
         )
-    if kernel is None and (meant := hint(ratings)):
-        warnings.warn(meant, UserWarning, stacklevel=3)
     if low == high and kernel in (None, "logistic", "polynomial", "rbf"):
         raise ValueError(
-            f"every rating is {low}, which does not say what scale they are on: pass kernel=, such as "
-            "jaxmf.kernels.Logistic(1.0, 5.0) or jaxmf.kernels.Linear()"
+            f"every rating is {low}, which does not say what scale they are on: pass rating=None where these are "
+            "clicks, or kernel=, such as jaxmf.kernels.Logistic(1.0, 5.0) or jaxmf.kernels.Linear()"
         )
+    if kernel is None and (meant := hint(ratings)):
+        warnings.warn(meant, UserWarning, stacklevel=3)
     if kernel is None or isinstance(kernel, str):
         return for_range(low, high, kernel or "logistic")
     if isinstance(kernel, type) or not isinstance(kernel, Kernel):

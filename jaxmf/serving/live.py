@@ -111,11 +111,16 @@ def zeros(model: Model | Posterior, rows: int) -> Table:
 
 
 def at_prior_mean(model: Model | Posterior) -> Params:
-    """A stranger's row on either side: the prior mean, of a posterior under each draw."""
+    """A stranger's row on either side: the prior mean, of a posterior under each draw; of clicks the average row.
+
+    The prior mean of clicks is somebody who clicks nothing, to whom all items are alike; to the average user those are
+    best that are popular.
+    """
     if isinstance(model, Posterior):
         return Params(model.draws.user.mean, model.draws.item.mean, model.params.offset)
-    zero = Table(jnp.zeros(()), jnp.zeros(model.params.item.rank))
-    return Params(zero, zero, model.params.offset)
+    zero = jnp.zeros(model.params.item.rank)
+    means = (zero if table.gram is None else table.gram.mean() for table in (model.params.user, model.params.item))
+    return Params(*(Table(jnp.zeros(()), mean) for mean in means), model.params.offset)
 
 
 def rows_of(table: Table, rows: Int[AnyArray, " n"], stranger: Table) -> Table:

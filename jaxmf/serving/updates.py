@@ -90,7 +90,11 @@ def without_history(known: Held) -> Held:
 
 def items_alone(known: Held) -> Held:
     """Without users and ratings."""
-    live, history = Live.of(known.live.model.take_users(NONE)), History(known.ratings.take(NONE).replace(n_users=0))
+    model = known.model
+    alone = model.take_users(NONE)
+    if known.clicked:  # a stranger is still the average of those who were here
+        alone = alone.with_users(alone.params.user.replace(gram=model.params.user.gram))
+    live, history = Live.of(alone), History(known.ratings.take(NONE).replace(n_users=0))
     return replace(known, live=live, users=Vocabulary(), history=history, frozen=(0, len(known.items)))
 
 

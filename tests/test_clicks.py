@@ -140,9 +140,10 @@ def test_the_background_is_a_diagonal_in_its_own_axes(fitted, given):
     (stack,) = jaxmf.histories.blocks(given)
     block = jax.tree.map(lambda x: x[0], stack)
     problem = model.problem(block)
-    spectrum, axes = clicks.eigen(problem.background)
+    spectrum, axes = clicks.eigen(problem.background.matrix)
     turned = problem.replace(
-        others=Table(problem.others.bias, problem.others.factors @ axes), background=jnp.maximum(spectrum, 0)
+        others=Table(problem.others.bias, problem.others.factors @ axes),
+        background=problem.background.replace(matrix=jnp.maximum(spectrum, 0)),
     )
     straight, there = rows.solve_rows(problem, cg_steps=64), rows.solve_rows(turned, cg_steps=64)
     np.testing.assert_allclose(there.factors @ axes.T, straight.factors, rtol=1e-4, atol=1e-5)

@@ -22,16 +22,20 @@ class Equations(NamedTuple):
 
     Attributes:
         matvec: A times a table.
-        rhs: −g = JᵀWe − Λ(x − m).
+        rhs: −g = JᵀWe − Λ(x − m) − Gx.
         scale: How large A is: its diagonal, where every factor has the mean of JᵀWJ's. As the preconditioner it leaves
             a multiple of the identity what it is. Where the factors share one precision, the equations of n ratings are
             such a multiple and n ratings' worth more, and conjugate gradients take n + 2 steps at most; with their true
-            diagonal they would take k + 1.
+            diagonal they would take k + 1. With a background JᵀWJ's is taken to be G's, for the weight of the ratings.
+        loss: The row's loss, where the equations are made.
+        curvature: dᵀAd of a table's rows, for less than the matvec costs.
     """
 
     matvec: cg.MatVec
     rhs: Table
     scale: Table
+    loss: Float[Array, " b"]
+    curvature: Callable[[Table], Float[Array, " b"]]
 
 
 def linearised(problem: Problem, x: Table) -> Equations:
@@ -42,32 +46,50 @@ def linearised(problem: Problem, x: Table) -> Equations:
     By shape, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
     """
     block, (b, k), axes = problem.block, x.factors.shape, layout(x.rank)
-    prior_rhs = (problem.mean - x) * problem.precision - problem.unseen(x)
+    away = problem.mean - x
+    prior_rhs, prior_loss = away * problem.precision - problem.unseen(x), away.dot(away * problem.precision)
     if gram_first(block, b, k):
 
-        def grams(part: Block) -> tuple[Float[Array, "b c c"], Table]:
+        def grams(part: Block) -> tuple[Float[Array, "b c c"], Table, Float[Array, " b"]]:
             j, error = _gradients(problem, x, part)
             columns = axes.index("k")
             flat = jnp.concatenate([jnp.expand_dims(j.bias, columns), j.factors], columns)
             weighted = jnp.expand_dims(part.weight, columns) * flat
             gram = jnp.einsum(f"{axes},{axes.replace('k', 'l')}->pkl", weighted, flat)
-            return by_row(part, b, gram), _transposed(part, b, j, error, k)
+            squares = by_row(part, b, jnp.sum(part.weight * error**2, -1))
+            return by_row(part, b, gram), _transposed(part, b, j, part.weight * error, k), squares
 
-        gram, rhs = sum_parts(grams, block)
+        gram, rhs, squares = sum_parts(grams, block)
         traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
-        diagonal = _mean_diagonal(*traces, rhs) + problem.held_diagonal()
-        return Equations(_by_matrix(gram, problem), rhs + prior_rhs, diagonal)
+        matvec = _by_matrix(gram, problem)
 
-    j, error = _gradients(problem, x, block)
+        def curvature(d: Table) -> Float[Array, " b"]:
+            return d.dot(matvec(d))
 
-    def matvec(d: Table) -> Table:
-        d_page = d[block.owner]
-        jd = j.bias * d_page.bias[:, None] + jnp.einsum(f"{axes},pk->pw", j.factors, d_page.factors)
-        return _transposed(block, b, j, block.weight * jd, k) + problem.held(d)
+    else:
+        j, error = _gradients(problem, x, block)
 
-    rhs = _transposed(block, b, j, error, k)
-    diagonal = _mean_diagonal(*_traces(j, block, b, k), rhs) + problem.held_diagonal()
-    return Equations(matvec, rhs + prior_rhs, diagonal)
+        def along(d: Table) -> Float[Array, "p w"]:
+            of_page = d[block.owner]
+            return j.bias * of_page.bias[:, None] + jnp.einsum(f"{axes},pk->pw", j.factors, of_page.factors)
+
+        def matvec(d: Table) -> Table:
+            return _transposed(block, b, j, block.weight * along(d), k) + problem.held(d)
+
+        def curvature(d: Table) -> Float[Array, " b"]:
+            return by_row(block, b, jnp.sum(block.weight * along(d) ** 2, -1)) + d.dot(problem.held(d))
+
+        rhs, traces = _transposed(block, b, j, block.weight * error, k), _traces(j, block, b, k)
+        squares = by_row(block, b, jnp.sum(block.weight * error**2, -1))
+    scale = _of_background(problem, b) if problem.background else _mean_diagonal(*traces, rhs) + problem.precision
+    return Equations(matvec, rhs + prior_rhs, scale, squares + prior_loss + x.dot(problem.unseen(x)), curvature)
+
+
+def _of_background(problem: Problem, b: int) -> Table:
+    """The `scale` of `linearised`, where what was rated is taken to be as all the other side's rows are."""
+    background, n = problem.background, by_row(problem.block, b, problem.block.weight.sum(-1))
+    times = 1 + n / jnp.maximum(background.weight, jnp.finfo(n.dtype).tiny)
+    return problem.precision + Table(jnp.zeros_like(n), times[:, None] * background.diagonal()[None])
 
 
 def curved(problem: Problem, x: Table, share: Float[Array, " b"]) -> tuple[Float[Array, " b"], cg.MatVec, Table]:
@@ -116,16 +138,16 @@ def scale(problem: Problem, x: Table) -> Table:
 
     def of_part(part: Block) -> tuple[tuple[Float[Array, " b"], Float[Array, " b"]], Table]:
         j, error = _gradients(problem, x, part)
-        return _traces(j, part, b, k), _transposed(part, b, j, error, k)
+        return _traces(j, part, b, k), _transposed(part, b, j, part.weight * error, k)
 
     traces, rhs = sum_parts(of_part, problem.block)
-    return _mean_diagonal(*traces, rhs) + problem.held_diagonal()
+    return _mean_diagonal(*traces, rhs) + problem.precision
 
 
 def _gradients(problem: Problem, x: Table, part: Block) -> tuple[Table, Float[AnyArray, "p w"]]:
-    """J and We."""
+    """J and e."""
     predicted, j = problem.gradients(x[part.owner], part)
-    return j, part.weight * (part.rating - predicted)
+    return j, part.rating - predicted
 
 
 def _by_matrix(matrix: Float[Array, "b c c"], problem: Problem) -> cg.MatVec:

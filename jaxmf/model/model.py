@@ -15,7 +15,7 @@ from jaxmf.model.kernels import Clicks, Kernel
 from jaxmf.model.links import Links
 from jaxmf.model.params import Params, predict
 from jaxmf.model.priors import DEFAULT, Priors
-from jaxmf.model.problem import Problem, in_unit
+from jaxmf.model.problem import Background, Problem, in_unit
 from jaxmf.model.rows import row_weights
 from jaxmf.model.tables import Gram, Table, resized
 
@@ -115,7 +115,8 @@ class Model(struct.PyTreeNode):
         if isinstance(self.kernel, Clicks):
             gram = others.gram or Gram.of(others.factors)
             n = row_weights(given) + self.kernel.background * gram.rows
-            background = self.kernel.background * gram.matrix
+            share = self.kernel.background
+            background = Background(share * gram.matrix, share * gram.rows)
         mean = links.said_of(block, self.link() if self.implicit[0] else None, self.params.item.rank)
         mean = mean if said is None else said
         precision = self.priors.user.precision(n)

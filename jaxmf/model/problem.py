@@ -23,6 +23,27 @@ def layout(rank: int) -> str:
 
 
 @no_type_check
+class Background(struct.PyTreeNode):
+    """What the pairs of a row that nobody observed come to, xᵀGx: see `jaxmf.kernels.Clicks`.
+
+    Attributes:
+        matrix: G, the same for all rows, or its diagonal where the factors' axes are its own.
+        weight: What these pairs weigh together.
+    """
+
+    matrix: Float[Array, "k k"] | Float[Array, " k"]
+    weight: Float[Array, ""]
+
+    def times(self, factors: Float[Array, "b k"]) -> Float[Array, "b k"]:
+        """G times rows."""
+        return factors * self.matrix[None] if self.matrix.ndim == 1 else factors @ self.matrix
+
+    def diagonal(self) -> Float[Array, " k"]:
+        """G's diagonal."""
+        return self.matrix if self.matrix.ndim == 1 else jnp.diagonal(self.matrix)
+
+
+@no_type_check
 class Problem(struct.PyTreeNode):
     """`b` small regression problems, a row each: the x that minimises Σ w (r − r̂)² + Σ Λ (x − m)² + xᵀGx.
 
@@ -33,8 +54,7 @@ class Problem(struct.PyTreeNode):
         block: The rows' ratings r and weights w.
         mean: Prior means m: (`b`,) and (`b`, `k`).
         precision: Prior precisions Λ in units of a rating's: (`b`,), and (`b`, `k`) or (`b`, 1).
-        background: G, what the pairs of a row that nobody observed come to (see `jaxmf.kernels.Clicks`): the same
-            (`k`, `k`) for all rows, or its diagonal where the factors' axes are its own; `None` for ratings.
+        background: What the pairs that nobody observed come to; `None` for ratings.
     """
 
     kernel: Kernel
@@ -43,7 +63,7 @@ class Problem(struct.PyTreeNode):
     block: Block
     mean: Table
     precision: Table
-    background: Float[Array, "k k"] | Float[Array, " k"] | None = None
+    background: Background | None = None
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -60,19 +80,11 @@ class Problem(struct.PyTreeNode):
         """G times a table."""
         if self.background is None:
             return jax.tree.map(jnp.zeros_like, d)
-        of_factors = d.factors * self.background[None] if self.background.ndim == 1 else d.factors @ self.background
-        return Table(jnp.zeros_like(d.bias), of_factors)
+        return Table(jnp.zeros_like(d.bias), self.background.times(d.factors))
 
     def held(self, d: Table) -> Table:
         """What holds rows back, (Λ + G) times a table."""
         return d * self.precision + self.unseen(d)
-
-    def held_diagonal(self) -> Table:
-        """The diagonal of Λ + G."""
-        if self.background is None:
-            return self.precision
-        diagonal = self.background if self.background.ndim == 1 else jnp.diagonal(self.background)
-        return Table(self.precision.bias, self.precision.factors + diagonal[None])
 
     def predicted(self, x: Table, block: Block) -> Float[Array, "p w"]:
         """r̂ of each slot of `block`, the problem's own or a part of it, for the rows `x`."""

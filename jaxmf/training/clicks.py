@@ -23,7 +23,7 @@ from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.priors import CLICKS, Prior, Priors, check
-from jaxmf.model.problem import Problem, in_unit
+from jaxmf.model.problem import Background, Problem, in_unit
 from jaxmf.model.tables import Gram, Table
 from jaxmf.training import loop
 from jaxmf.training.alternating import REMEDY, State
@@ -43,7 +43,9 @@ class Histories(struct.PyTreeNode):
 
 def histories(ratings: Ratings, *, pages: int = PAGES) -> Histories:
     """Clicks on the host as what `step` takes, in even sizes, so that fits of about as many share a program."""
-    sides = (blocks(side, pages=pages) for side in (ratings, ratings.transpose()))
+    # A row's clicks in the order of the other side's table, which is then read from one end to the other.
+    sides = (side.take(np.argsort(side.item, kind="stable")) for side in (ratings, ratings.transpose()))
+    sides = (blocks(side, pages=pages) for side in sides)
     return Histories(*(tuple(evened(stack) for stack in stacks) for stacks in sides))
 
 
@@ -96,24 +98,26 @@ def half_sweep(
     with jax.default_matmul_precision("highest"):
         spectrum, axes = eigen(gram.matrix)
         user, item = (Table(table.bias, table.factors @ axes) for table in (model.user, model.item))
-    background = kernel.background * jnp.maximum(spectrum, 0)
+    share = kernel.background
+    background = Background(share * jnp.maximum(spectrum, 0), share * gram.rows)
 
-    def solve(table: Table, block: Block) -> tuple[Table, Half]:
-        given, x = in_unit(block, kernel), table[block.rows]
+    def solve(_: None, block: Block) -> tuple[None, tuple[Table, Half]]:
+        given, x = in_unit(block, kernel), user[block.rows]
         weight = rows.row_weights(given)
-        precision = prior.precision(weight + kernel.background * gram.rows)
+        precision = prior.precision(weight + background.weight)
         zero = jax.tree.map(jnp.zeros_like, x)
         problem = Problem(kernel, model.offset, item, given, zero, precision, background)
-        solved = rows.improve_rows(problem, x, cg_steps=cg_steps, tol=0.0)
-        real = block.rows < len(table)
-        losses = rows.row_losses(problem, solved), solved.dot(solved * precision), weight
-        return table.put(block.rows, solved), Half(*(jnp.sum(loss, where=real) for loss in losses))
+        solved, loss = rows.step_rows(problem, x, cg_steps=cg_steps)
+        real = block.rows < len(user)
+        losses = loss, solved.dot(solved * precision), weight
+        return None, (solved, Half(*(jnp.sum(loss, where=real) for loss in losses)))
 
-    halves = []
+    table, halves = user, []
     for stack in stacks:
-        user, of_stack = lax.scan(solve, user, stack)
-        halves.append(jax.tree.map(jnp.sum, of_stack))
-    return model.replace(user=user, item=item), jax.tree.map(lambda *parts: sum(parts), *halves)
+        _, (solved, of_blocks) = lax.scan(solve, None, stack)
+        table = table.put(stack.rows.ravel(), Table(solved.bias.ravel(), solved.factors.reshape(-1, solved.rank)))
+        halves.append(jax.tree.map(jnp.sum, of_blocks))
+    return model.replace(user=table, item=item), jax.tree.map(lambda *parts: sum(parts), *halves)
 
 
 @jax.custom_batching.sequential_vmap

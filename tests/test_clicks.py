@@ -248,3 +248,37 @@ def test_other_trainers_and_ratings_off_the_scale_are_refused(given):
         jaxmf.als.fit(KEY, given.replace(rating=5 * given.rating), kernel=Clicks(), rank=2)
     with pytest.raises(ValueError, match="confidence must be one of"):
         Clicks(confidence="often")
+
+
+def test_a_model_of_implicit_folds_in_as_its_own_recalculate_user_does():
+    """(YᵀY + Yᵀ(C − I)Y + reg)⁻¹ YᵀC p of Hu et al. (2008), eq. 4, with C = alpha times the values."""
+    rng = np.random.default_rng(0)
+    user, item = (rng.normal(size=(n, 5)).astype(np.float32) for n in (7, 12))
+    model = jaxmf.interop.from_implicit(user, item, alpha=10.0, regularization=0.7)
+    seen, value = np.array([1, 4, 7]), np.array([1.0, 2.0, 0.5])
+    found = jaxmf.fold_in.fold_in_user(model, seen, np.ones(3), weight=value).params.user.factors[0]
+    y = item.astype(np.float64)
+    c = np.ones(12)
+    c[seen] = 10 * value
+    p = np.isin(np.arange(12), seen)
+    expected = np.linalg.solve(y.T @ (c[:, None] * y) + 0.7 * np.eye(5), y.T @ (c * p))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_irspack_folds_in_by_its_own_objective():
+    rng = np.random.default_rng(0)
+    user, item = (rng.normal(size=(n, 5)).astype(np.float32) for n in (7, 12))
+    model = jaxmf.interop.from_irspack(user, item, alpha0=0.3, reg=0.02, nu=0.9)
+    seen = np.array([1, 4, 7])
+    found = jaxmf.fold_in.fold_in_user(model, seen, np.ones(3)).params.user.factors[0]
+    expected = oracle(model.kernel, Prior(factor_reg=0.02, power=0.9), item, seen, np.ones(3), np.ones(3))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"alpha": 0.0}, "alpha must be positive"), ({"alpha": 1.0, "regularization": -1.0}, "positive")],
+)
+def test_settings_of_another_library_are_checked(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        jaxmf.interop.from_implicit(np.ones((2, 1)), np.ones((3, 1)), **wrong)

@@ -12,9 +12,10 @@ from jaxtyping import ScalarLike
 from numpy.typing import ArrayLike
 
 from jaxmf.data.ratings import Vocabulary
-from jaxmf.model.kernels import Linear
+from jaxmf.model.kernels import Clicks, Linear
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
+from jaxmf.model.priors import Prior, check
 from jaxmf.model.tables import Table
 
 
@@ -53,23 +54,73 @@ def from_factors(
     return Model(Params(user, item, jnp.float32(offset)), Linear())
 
 
-def from_implicit(user_factors: ArrayLike, item_factors: ArrayLike, *, item_bias_last: bool = False) -> Model:
+def from_implicit(
+    user_factors: ArrayLike,
+    item_factors: ArrayLike,
+    *,
+    item_bias_last: bool = False,
+    alpha: ScalarLike | None = None,
+    regularization: ScalarLike = 0.01,
+) -> Model:
     """A model of implicit: its score is wᵤ·hᵢ.
+
+    A fold-in into its `AlternatingLeastSquares`, whose `alpha` is given, gives the row that `recalculate_user` does for
+    the values of the matrix that it was fitted to, which are the clicks' weights.
 
     Args:
         user_factors: The fitted model's `user_factors`.
         item_factors: Its `item_factors`.
         item_bias_last: The last column is the items' bias, and 1 for users: `BayesianPersonalizedRanking`.
+        alpha: That of an `AlternatingLeastSquares`.
+        regularization: Likewise.
 
     Raises:
-        ValueError: As `from_factors`, or if the users' last column is not 1 under `item_bias_last`.
+        ValueError: As `from_factors`, or if the users' last column is not 1 under `item_bias_last`, or `alpha` is not
+            positive.
     """
+    if alpha is not None:
+        # Its objective over alpha: a pair's weight is its value, that of any other 1/alpha.
+        kernel = Clicks(1 / _positive("alpha", alpha), "linear", doubly=False)
+        prior = Prior(factor_reg=_positive("regularization", regularization) / alpha, power=0.0)
+        return _of_clicks(user_factors, item_factors, kernel, prior)
     if not item_bias_last:
         return from_factors(user_factors, item_factors)
     user, item = _factors(user_factors, "user"), _factors(item_factors, "item")
     if not np.all(user[:, -1] == 1):
         raise ValueError("the users' last column is not 1 throughout: this is no model whose last column is a bias")
     return from_factors(user[:, :-1], item[:, :-1], item_bias=item[:, -1])
+
+
+def from_irspack(
+    user_factors: ArrayLike, item_factors: ArrayLike, *, alpha0: ScalarLike, reg: ScalarLike, nu: ScalarLike = 1.0
+) -> Model:
+    """A model of irspack's `IALSRecommender`, whose fold-ins are of clicks of the weights that it was fitted to.
+
+    Args:
+        user_factors: `trainer.core_trainer.user` of the fitted recommender.
+        item_factors: Its `trainer.core_trainer.item`.
+        alpha0: Its `alpha0`.
+        reg: Its `reg`.
+        nu: Its `nu`.
+
+    Raises:
+        ValueError: As `from_factors`, or if `alpha0` or `reg` is not positive, or `nu` not between 0 and 1.
+    """
+    prior = Prior(factor_reg=_positive("reg", reg), power=float(nu))
+    return _of_clicks(user_factors, item_factors, Clicks(_positive("alpha0", alpha0), "linear"), prior)
+
+
+def _of_clicks(user_factors: ArrayLike, item_factors: ArrayLike, kernel: Clicks, prior: Prior) -> Model:
+    model = from_factors(user_factors, item_factors)
+    return Model(model.params.counted(), kernel, check(prior))
+
+
+def _positive(name: str, value: ScalarLike) -> float:
+    if not 0 < float(value) < np.inf:
+        raise ValueError(
+            f"{name} must be positive and finite, got {value}: give the one that the model was fitted with"
+        )
+    return float(value)
 
 
 @runtime_checkable

@@ -192,14 +192,17 @@ class Clicks(struct.PyTreeNode):
         background: Weight of the 0 of every pair, observed or not, beside the weight 1 of a click.
         confidence: What a pair's weight, how often it was seen, counts as: as it is ("linear"), log₂(1 + weight)
             ("log"), or 1 ("once").
+        doubly: Whether an observed pair carries the background's 0 besides its own weight, as in Rendle et al., or
+            its weight alone, as in Hu et al., where that has to be above the background.
 
     Example:
         >>> Clicks(background=0.2)
-        Clicks(background=0.2, confidence='log')
+        Clicks(background=0.2, confidence='log', doubly=True)
     """
 
     background: ScalarLike = 0.1
     confidence: str = struct.field(pytree_node=False, default="log")
+    doubly: bool = struct.field(pytree_node=False, default=True)
     unit: ClassVar[float] = 1.0
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
@@ -216,11 +219,16 @@ class Clicks(struct.PyTreeNode):
         """0: a row of zeros is somebody who clicks nothing."""
         return 0.0
 
-    def weighed(self, weight: Float[AnyArray, "..."]) -> Float[Array, "..."]:
-        """What weights count as."""
-        if self.confidence == "linear":
-            return weight
-        return jnp.log2(1 + weight) if self.confidence == "log" else jnp.sign(weight)
+    def weighed(
+        self, rating: Float[AnyArray, "..."], weight: Float[AnyArray, "..."]
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """What ratings and weights count as beside the background of all pairs; weights of 0 stay 0."""
+        weight = {"linear": jnp.asarray, "log": lambda w: jnp.log2(1 + w), "once": jnp.sign}[self.confidence](weight)
+        if self.doubly:
+            return rating, weight
+        # c (r − r̂)² = w (r′ − r̂)² + w₀ r̂² + constant, with w = c − w₀ and r′ = r·c/w.
+        more = jnp.where(weight > 0, weight - self.background, 0.0)
+        return jnp.where(weight > 0, rating * weight / jnp.where(more == 0, 1.0, more), 0.0), more
 
 
 def for_range(low: ScalarLike, high: ScalarLike, kind: str = "logistic") -> Kernel:

@@ -111,7 +111,8 @@ class Problem(struct.PyTreeNode):
 def in_unit(block: Block, kernel: Kernel) -> Block:
     """The block with weights that count errors in the kernel's unit, of clicks with those that they count as."""
     if isinstance(kernel, Clicks):
-        return block.replace(weight=kernel.weighed(block.weight))
+        rating, weight = kernel.weighed(block.rating, block.weight)
+        return block.replace(rating=rating, weight=weight)
     return block.replace(weight=block.weight / kernel.unit**2)
 
 

@@ -11,7 +11,7 @@ from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.naming import name_functions
 from jaxmf.online import asking, drift, fold_in, laplace, update
-from jaxmf.serving import explain, neighbours, recommend
+from jaxmf.serving import choosing, explain, judging, neighbours, recommend
 from jaxmf.serving.recommender import Recommender
 from jaxmf.training import als, evidence, gibbs, loop, notebook, rehearsal, sgd, tune
 from jaxmf.training.loop import Fit, Watch
@@ -31,6 +31,7 @@ __all__ = [
     "asking",
     "changes",
     "checkpoint",
+    "choosing",
     "convergence",
     "datasets",
     "drift",
@@ -41,6 +42,7 @@ __all__ = [
     "gibbs",
     "histories",
     "interop",
+    "judging",
     "kernels",
     "laplace",
     "likelihoods",

@@ -21,7 +21,7 @@ from jaxmf.data.features import Sides
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.settings import check_whole
 from jaxmf.data.splits import Split
-from jaxmf.model.kernels import Kernel
+from jaxmf.model.kernels import Clicks, Kernel
 from jaxmf.training import jobs, loop
 from jaxmf.training.configurations import check as check_settings
 from jaxmf.training.configurations import grid, numbers, priors, random
@@ -106,6 +106,8 @@ def sweep(
         (8, (4, 2, 15), ['factor_reg', 'rank'])
     """
     _check(trainer, halving)
+    if isinstance(kernel, Clicks):
+        raise ValueError("an error says nothing of clicks, whose zeros were not observed: use jaxmf.choosing.sweep")
     epochs = trainer.epochs
     loop.check(ratings, kernel, 1, epochs, Watch())
     of_each = check_settings(configurations, trainer)

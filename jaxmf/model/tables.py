@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmf.data.ratings import AnyArray
@@ -25,10 +26,10 @@ class Gram(struct.PyTreeNode):
 
     @classmethod
     def of(cls, factors: Float[AnyArray, "rows k"]) -> "Gram":
-        """That of all these rows; rows that nobody has written (NaN) are none."""
+        """That of all these rows."""
         with jax.default_matmul_precision("highest"):
-            known = jnp.nan_to_num(factors)
-            return cls(known.T @ known, known.sum(0), jnp.sum(jnp.any(known != 0, -1), dtype=known.dtype))
+            matrix = factors.T @ factors
+        return cls(matrix, factors.sum(0), jnp.sum(jnp.any(factors != 0, -1), dtype=factors.dtype))
 
     def mean(self) -> Float[Array, " k"]:
         """The average row."""
@@ -101,16 +102,29 @@ class Table(struct.PyTreeNode):
         gram = self.gram
         if gram is not None:
             real = (rows < len(self))[:, None]
-            gram = gram.changed(*(jnp.where(real, x, 0.0) for x in (self.factors[rows], values.factors)))
+            before, values = self._read(rows, values)
+            gram = gram.changed(*(jnp.where(real, x, 0.0) for x in (before, values.factors)))
         return Table(
             self.bias.at[..., rows].set(values.bias, mode="drop"),
             self.factors.at[..., rows, :].set(values.factors, mode="drop"),
             gram,
         )
 
+    def _read(self, rows: Int[AnyArray, " b"], values: "Table") -> tuple[Float[Array, "b k"], "Table"]:
+        """The factors that `values` take the place of, 0 where nobody has written, and `values` themselves.
+
+        They come out of one branch, so that all is read before anything is written: else XLA would copy the table.
+        """
+
+        def both() -> tuple[Array, Table]:
+            return jnp.nan_to_num(self.factors[rows]), values
+
+        nothing = jax.tree.map(jnp.zeros_like, values)
+        return lax.cond(jnp.any(rows < len(self)), both, lambda: (nothing.factors, nothing))
+
     def counted(self) -> "Table":
         """The table with its `gram`."""
-        return self.replace(gram=Gram.of(self.factors))
+        return self.replace(gram=Gram.of(jnp.nan_to_num(self.factors)))
 
     def join(self, other: "Table") -> "Table":
         """The table with the rows of `other` after its own."""

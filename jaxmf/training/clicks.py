@@ -95,10 +95,8 @@ def half_sweep(
     The background there is its diagonal, exactly.
     """
     gram = Gram.of(model.item.factors)
-    with jax.default_matmul_precision("highest"):
-        spectrum, axes = eigen(gram.matrix)
-        user, item = (Table(table.bias, table.factors @ axes) for table in (model.user, model.item))
-    share = kernel.background
+    turned, spectrum = in_axes(model, gram)
+    user, item, share = turned.user, turned.item, kernel.background
     background = Background(share * jnp.maximum(spectrum, 0), share * gram.rows)
 
     def solve(_: None, block: Block) -> tuple[None, tuple[Table, Half]]:
@@ -117,7 +115,15 @@ def half_sweep(
         _, (solved, of_blocks) = lax.scan(solve, None, stack)
         table = table.put(stack.rows.ravel(), Table(solved.bias.ravel(), solved.factors.reshape(-1, solved.rank)))
         halves.append(jax.tree.map(jnp.sum, of_blocks))
-    return model.replace(user=table, item=item), jax.tree.map(lambda *parts: sum(parts), *halves)
+    return turned.replace(user=table), jax.tree.map(lambda *parts: sum(parts), *halves)
+
+
+def in_axes(model: Params, gram: Gram) -> tuple[Params, Float[Array, " k"]]:
+    """Both tables in the axes in which a Gram matrix is diagonal, and the diagonal; it predicts the same."""
+    with jax.default_matmul_precision("highest"):
+        spectrum, axes = eigen(gram.matrix)
+        user, item = (Table(table.bias, table.factors @ axes) for table in (model.user, model.item))
+    return model.replace(user=user, item=item), spectrum
 
 
 @jax.custom_batching.sequential_vmap
@@ -170,7 +176,13 @@ def fit(
         loop.Run(ratings, kernel, epochs, REMEDY, {"prior": priors, **sweep._asdict()}, loop.rmse, solves=True),
         watch,
     )
-    return Fit(Model(state.params.counted(), kernel, priors), *log)
+    return Fit(Model(_settled(state.params), kernel, priors), *log)
+
+
+@jax.jit
+def _settled(model: Params) -> Params:
+    """The model in the axes of the items' background, in which a user's fold-in takes the fewest steps."""
+    return in_axes(model, Gram.of(model.item.factors))[0].counted()
 
 
 def _check(kernel: Clicks, features: Sides, steps: int, watch: Watch) -> None:

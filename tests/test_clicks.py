@@ -15,7 +15,7 @@ from jaxmf.model.tables import Gram, Table
 from jaxmf.training import clicks
 
 KEY = jax.random.key(0)
-PRIORS = Priors(Prior(factor_reg=0.02, power=1.0), Prior(factor_reg=0.05, power=0.5))
+PRIORS = Priors(Prior(factor_reg=0.02, power=1.0), Prior(factor_reg=0.05, power=0.5, extra=3.0))
 
 
 def random_clicks(rng, n_users=30, n_items=20, n=200):
@@ -43,7 +43,7 @@ def oracle(kernel, prior, others, item, rating, weight):
     """(YᵀWY + w₀G + λI)⁻¹ YᵀWr in float64; rows of 0 are no rows of the other side."""
     y = np.asarray(others, np.float64)
     w, seen, w0 = count(kernel, weight), y[item], float(kernel.background)
-    n = w.sum() + w0 * np.any(y != 0, 1).sum()
+    n = w.sum() + kernel.counts * w0 * np.any(y != 0, 1).sum() + float(prior.extra)
     reg = float(prior.factor_reg) * max(n, 1) ** float(prior.power)
     a = (seen.T * w) @ seen + w0 * y.T @ y + reg * np.eye(y.shape[1])
     return np.linalg.solve(a, seen.T @ (w * rating))
@@ -55,7 +55,7 @@ def objective(kernel, priors, user, item, given):
     r, w, w0 = u @ v.T, count(kernel, given.weight), float(kernel.background)
     total = (w * (given.rating - r[given.user, given.item]) ** 2).sum() + w0 * (r**2).sum()
     for x, other, row, prior in ((u, v, given.user, priors.user), (v, u, given.item, priors.item)):
-        n = np.bincount(row, w, len(x)) + w0 * np.any(other != 0, 1).sum()
+        n = np.bincount(row, w, len(x)) + kernel.counts * w0 * np.any(other != 0, 1).sum() + prior.extra
         total += (prior.factor_reg * np.maximum(n, 1) ** prior.power * (x**2).sum(1)).sum()
     return total
 
@@ -68,7 +68,7 @@ def given():
 @pytest.fixture(scope="module", params=["linear", "log", "once"])
 def fitted(request, given):
     """A model of clicks, with the kernel it is of."""
-    kernel = Clicks(0.2, request.param)
+    kernel = Clicks(0.2, request.param, counts=request.param == "log")
     return jaxmf.als.fit(KEY, given, kernel=kernel, rank=4, prior=PRIORS, epochs=8)
 
 
@@ -204,7 +204,7 @@ def test_rows_without_clicks_are_zero_and_rank_nothing(given):
 
 def test_one_click_is_enough():
     one = Ratings(np.zeros(1, np.int32), np.zeros(1, np.int32), *np.ones((2, 1), np.float32), n_users=1, n_items=1)
-    model = jaxmf.als.fit(KEY, one, kernel=Clicks(), rank=2, epochs=20).model
+    model = jaxmf.als.fit(KEY, one, kernel=Clicks(0.1), rank=2, prior=PRIORS, epochs=20).model
     assert 0.5 < model.predict(np.array([0]), np.array([0]))[0] < 1
 
 
@@ -212,7 +212,7 @@ def test_dislikes_are_observed_zeros(given):
     liked = given.replace(rating=np.ones_like(given.rating))
     at = np.flatnonzero(given.rating == 0)
     scores = [
-        jaxmf.als.fit(KEY, ratings, kernel=Clicks(), rank=4, epochs=10).model.predict(given.user[at], given.item[at])
+        jaxmf.als.fit(KEY, ratings, kernel=Clicks(0.1), rank=4, prior=PRIORS, epochs=10).model.predict(given.user[at], given.item[at])
         for ratings in (given, liked)
     ]
     assert scores[0].mean() < scores[1].mean() - 0.2
@@ -238,6 +238,12 @@ def test_features_and_validation_are_refused(given):
         jaxmf.als.fit(KEY, given, kernel=Clicks(), rank=2, features=features)
     with pytest.raises(ValueError, match="rank held-out clicks"):
         jaxmf.als.fit(KEY, given, kernel=Clicks(), rank=2, watch=jaxmf.Watch(validation=given))
+
+
+def test_the_background_is_measured_where_none_is_given(given):
+    """All pairs together weigh 16 times what is observed, whatever the counts."""
+    model = jaxmf.als.fit(KEY, given, kernel=Clicks(confidence="linear"), rank=2, epochs=1).model
+    assert model.kernel.background * given.n_users * given.n_items == pytest.approx(16 * given.weight.sum(), rel=1e-5)
 
 
 def test_other_trainers_and_ratings_off_the_scale_are_refused(given):

@@ -66,7 +66,7 @@ def test_new_items_and_users_together(rec):
     np.testing.assert_allclose(
         after.model.params.user.gram.matrix, after.model.params.user.counted().gram.matrix, rtol=1e-4, atol=1e-4
     )
-    assert after.predict(pairs((99, 77)))[0] > 0.1
+    assert after.predict(pairs((99, 77)))[0] > 0
 
 
 def test_forgetting_a_user_is_never_having_met_them(rec):

@@ -107,7 +107,7 @@ def from_irspack(
         ValueError: As `from_factors`, or if `alpha0` or `reg` is not positive, or `nu` not between 0 and 1.
     """
     prior = Prior(factor_reg=_positive("reg", reg), power=float(nu))
-    return _of_clicks(user_factors, item_factors, Clicks(_positive("alpha0", alpha0), "linear"), prior)
+    return _of_clicks(user_factors, item_factors, Clicks(_positive("alpha0", alpha0), "linear", counts=True), prior)
 
 
 def _of_clicks(user_factors: ArrayLike, item_factors: ArrayLike, kernel: Clicks, prior: Prior) -> Model:

@@ -22,6 +22,10 @@ from jaxmf.model.tables import Table
 
 Confidence = Literal["log", "linear", "once"]
 
+BACKGROUND = 16.0
+"""What all pairs weigh as 0, in units of what is observed. On validation parts of Epinions and of MovieLens 100K 8 to
+32 are alike, though one has fifteen times the other's density."""
+
 SAME = 1e-6
 """Share of the largest rating below which ratings differ by rounding alone."""
 
@@ -184,25 +188,28 @@ class Clicks(struct.PyTreeNode):
     """r̂ = wᵤ·hᵢ, which is to be 1 where a user clicked and 0 where not: implicit feedback by weighted least squares.
 
     What was not observed is one more term of the objective (Hu, Koren & Volinsky 2008; Rendle et al. 2022, eq. 2):
-    Σ w (r − r̂)² over the observed pairs + `background`·Σ r̂² over *all* pairs + priors, in which n is a row's
-    weight with the background's share, Σ w + `background`·N for N rows of the other side. Observed are clicks, r = 1,
-    and dislikes, r = 0. There are no biases: with one a popular item is said twice.
+    Σ w (r − r̂)² over the observed pairs + `background`·Σ r̂² over *all* pairs + priors. Observed are clicks, r = 1, and
+    dislikes, r = 0. There are no biases: a column of item biases made NDCG@10 on validation parts .1321 → .1166
+    (Epinions) and .2189 → .2151 (MovieLens 100K).
 
     Attributes:
-        background: Weight of the 0 of every pair, observed or not, beside the weight 1 of a click.
+        background: Weight of the 0 of every pair, observed or not, beside the weight 1 of a click; where there is none
+            a fit gives all pairs together `BACKGROUND` times what is observed.
         confidence: What a pair's weight, how often it was seen, counts as: as it is ("linear"), log₂(1 + weight)
             ("log"), or 1 ("once").
         doubly: Whether an observed pair carries the background's 0 besides its own weight, as in Rendle et al., or
             its weight alone, as in Hu et al., where that has to be above the background.
+        counts: Whether the n of a row's prior counts the background of its pairs too, as in Rendle et al.
 
     Example:
         >>> Clicks(background=0.2)
-        Clicks(background=0.2, confidence='log', doubly=True)
+        Clicks(background=0.2, confidence='log', doubly=True, counts=False)
     """
 
-    background: ScalarLike = 0.1
+    background: ScalarLike | None = None
     confidence: str = struct.field(pytree_node=False, default="log")
     doubly: bool = struct.field(pytree_node=False, default=True)
+    counts: bool = struct.field(pytree_node=False, default=False)
     unit: ClassVar[float] = 1.0
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
@@ -218,6 +225,14 @@ class Clicks(struct.PyTreeNode):
     def offset(self, mean: float) -> float:  # noqa: ARG002 any kernel's argument
         """0: a row of zeros is somebody who clicks nothing."""
         return 0.0
+
+    def measured(self, ratings: Ratings) -> "Clicks":
+        """The kernel with the background that suits these clicks, where it has none."""
+        if self.background is not None:
+            return self
+        _, weight = self.replace(doubly=True).weighed(ratings.rating, ratings.weight)
+        pairs = max(1, ratings.n_users) * max(1, ratings.n_items)
+        return self.replace(background=float(BACKGROUND * np.sum(weight) / pairs))
 
     def weighed(
         self, rating: Float[AnyArray, "..."], weight: Float[AnyArray, "..."]

@@ -114,9 +114,9 @@ class Model(struct.PyTreeNode):
         n = row_weights(block)
         if isinstance(self.kernel, Clicks):
             gram = others.gram or Gram.of(others.factors)
-            n = row_weights(given) + self.kernel.background * gram.rows
             share = self.kernel.background
             background = Background(share * gram.matrix, share * gram.rows)
+            n = row_weights(given) + (background.weight if self.kernel.counts else 0.0)
         mean = links.said_of(block, self.link() if self.implicit[0] else None, self.params.item.rank)
         mean = mean if said is None else said
         precision = self.priors.user.precision(n)

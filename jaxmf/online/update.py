@@ -118,7 +118,7 @@ def on_device(frozen: Fitted) -> Fitted:
     if isinstance(frozen, Posterior):
         return frozen
     prior = frozen.priors.user
-    numbers = (prior.bias_reg, prior.factor_reg, prior.power, prior.link_reg)
+    numbers = (prior.bias_reg, prior.factor_reg, prior.power, prior.link_reg, prior.extra)
     placed = _placed(*numbers) if all(isinstance(number, float) for number in numbers) else prior
     return frozen.replace(priors=frozen.priors._replace(user=placed))
 

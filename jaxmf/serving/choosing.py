@@ -105,7 +105,8 @@ def fit_settings(settings: Mapping[str, ScalarLike], kernel: Clicks = KERNEL) ->
         >>> sorted(fit_settings({"rank": 8, "background": 0.3}))
         ['epochs', 'kernel', 'prior', 'rank']
     """
-    background = float(settings.get("background", kernel.background))
+    background = settings.get("background", kernel.background)
+    background = None if background is None else float(background)
     whole = {name: int(settings.get(name, default)) for name, default in (("rank", 32), ("epochs", 15))}
     return {"kernel": kernel.replace(background=background), "prior": priors(settings, CLICKS), **whole}
 

@@ -102,7 +102,7 @@ def half_sweep(
     def solve(_: None, block: Block) -> tuple[None, tuple[Table, Half]]:
         given, x = in_unit(block, kernel), user[block.rows]
         weight = rows.row_weights(given)
-        precision = prior.precision(weight + background.weight)
+        precision = prior.precision(weight + (background.weight if kernel.counts else 0.0))
         zero = jax.tree.map(jnp.zeros_like, x)
         problem = Problem(kernel, model.offset, item, given, zero, precision, background)
         solved, loss = rows.step_rows(problem, x, cg_steps=cg_steps)
@@ -166,6 +166,7 @@ def fit(
     """
     rank, prior, epochs, steps, cg_steps = settings
     loop.check(ratings, kernel, rank, epochs, watch)
+    kernel = kernel.measured(ratings)
     _check(kernel, features, steps, watch)
     priors = check(CLICKS if prior is None else prior)
     sweep = Sweep(cg_steps or 1)

@@ -12,7 +12,7 @@ from jaxmf.model.priors import DEFAULT, Prior, Priors, both_sides
 from jaxmf.model.priors import check as check_prior
 from jaxmf.training.trainers import Trainer
 
-PRIOR = ("bias_reg", "factor_reg", "power", "link_reg")
+PRIOR = ("bias_reg", "factor_reg", "power", "link_reg", "extra")
 WHOLE = {"rank": 1, "seed": 0}
 """Settings that are whole numbers, and the lowest of each."""
 

@@ -210,9 +210,9 @@ def test_one_click_is_enough():
 
 def test_dislikes_are_observed_zeros(given):
     liked = given.replace(rating=np.ones_like(given.rating))
-    at = np.flatnonzero(given.rating == 0)
+    pairs = tuple(row[given.rating == 0] for row in (given.user, given.item))
     scores = [
-        jaxmf.als.fit(KEY, ratings, kernel=Clicks(0.1), rank=4, prior=PRIORS, epochs=10).model.predict(given.user[at], given.item[at])
+        jaxmf.als.fit(KEY, ratings, kernel=Clicks(0.1), rank=4, prior=PRIORS, epochs=10).model.predict(*pairs)
         for ratings in (given, liked)
     ]
     assert scores[0].mean() < scores[1].mean() - 0.2

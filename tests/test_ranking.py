@@ -1,5 +1,7 @@
 """Ranking metrics: against ir-measures, on small random lists and on MovieLens 100K."""
 
+import collections
+
 import ir_measures
 import jax
 import numpy as np
@@ -32,8 +34,17 @@ def oracle(top, held_out, threshold, n, users=None):
     ]
     measures = [R @ n, P @ n, nDCG @ n, AP @ n, RR @ n, Success @ n]
     listed = {str(user) for user in users}
-    found = ir_measures.calc_aggregate(measures, [one for one in judged if one.query_id in listed], run)
-    return [found[measure] for measure in measures]
+    judged = [one for one in judged if one.query_id in listed]
+    found = ir_measures.calc_aggregate(measures, judged, run)
+    recall, *others = [found[measure] for measure in measures]
+    return [recall, capped(judged, run, n), *others]
+
+
+def capped(judged, run, n):
+    """Recall over min(n, relevant), of ir-measures' precision: hits/n of each user."""
+    total = collections.Counter(query for query, _ in {(one.query_id, one.doc_id) for one in judged})
+    hits = {one.query_id: n * one.value for one in ir_measures.iter_calc([P @ n], judged, run)}
+    return sum(hits[query] / min(n, relevant) for query, relevant in total.items()) / (len(total) or np.nan)
 
 
 def lists(rng, users, items, n):
@@ -86,9 +97,29 @@ def test_a_perfect_list_and_nothing_held_out():
         best[user, : len(theirs)] = theirs
     found = ranking.ranking(ranking.judgements(best, held_out))
     assert (found.recall, found.ndcg, found.map, found.mrr, found.hit_rate) == pytest.approx((1, 1, 1, 1, 1))
+    assert ranking.ranking(ranking.judgements(best, held_out, n=2)).capped_recall == 1
     nothing = ranking.ranking(ranking.judgements(best, held_out, threshold=99.0))
     assert nothing.users == 0
     assert np.isnan(nothing[1:]).all()
+
+
+def test_at_cuts_against_ir_measures():
+    rng = np.random.default_rng(7)
+    held_out, top = random_ratings(rng, 25, 60, 300), lists(rng, 25, 60, 40)
+    top[4, 3:] = 60
+    found = ranking.at_cuts(ranking.judgements(top, held_out, threshold=3.0), cuts=(1, 10, 40))
+    assert list(found) == ["users", "ndcg1", "recall1", "ndcg10", "recall10", "ndcg40", "recall40"]
+    for cut in (1, 10, 40):
+        _, recall, _, ndcg, *_ = oracle(top, held_out, 3.0, cut)
+        assert (found[f"recall{cut}"], found[f"ndcg{cut}"]) == pytest.approx((recall, ndcg), abs=1e-6)
+    nothing = ranking.at_cuts(ranking.judgements(top, held_out, threshold=99.0), cuts=(5,))
+    assert nothing == pytest.approx({"users": 0, "ndcg5": np.nan, "recall5": np.nan}, nan_ok=True)
+    for cuts, words in (
+        ((41,), "a cut of 41 in lists of 40 items"),
+        ((0,), "a cut must be a whole number of 1 or more"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ranking.at_cuts(ranking.judgements(top, held_out), cuts)
 
 
 def test_padding_and_repeated_ratings_are_inert():

@@ -1,6 +1,7 @@
 """How good lists of recommendations are: binary relevance, cut at n, on the device and in blocks of users.
 
 `judgements` puts lists beside what is relevant; the measures are of these: `ranking(judgements(top.item, held_out))`.
+`jaxmf.serving.judging.full_ranking` makes the lists as well, of all items.
 """
 
 from collections.abc import Sequence
@@ -19,11 +20,15 @@ from jaxmf.data.ratings import Ratings, check_type
 from jaxmf.data.settings import check_whole
 from jaxmf.evaluation.bins import EDGES, means_by_bin, profile_sizes
 from jaxmf.evaluation.lists import Judgements, judgements, places, times_listed
+from jaxmf.evaluation.negatives import AmongNegatives, among_negatives
 
 __all__ = [
+    "AmongNegatives",
     "Judgements",
     "PerUser",
     "Ranking",
+    "among_negatives",
+    "at_cuts",
     "by_popularity",
     "by_profile_size",
     "catalogue_coverage",
@@ -45,6 +50,8 @@ class PerUser(NamedTuple):
     Attributes:
         user: Which users they are.
         recall: Σ g_j / R.
+        capped_recall: Σ g_j / min(n, R), which a list of n can bring to 1: the Recall@n of Liang et al. 2018, named as
+            in BEIR (Thakur et al. 2021).
         precision: Σ g_j / n, however short the list.
         ndcg: Σ g_j/log₂(j + 1), over the same of the best list there could be.
         average_precision: Σ g_j · (Σ_{i ≤ j} g_i)/j / R; its mean is MAP.
@@ -54,6 +61,7 @@ class PerUser(NamedTuple):
 
     user: Int[np.ndarray, " users"]
     recall: Float[np.ndarray, " users"]
+    capped_recall: Float[np.ndarray, " users"]
     precision: Float[np.ndarray, " users"]
     ndcg: Float[np.ndarray, " users"]
     average_precision: Float[np.ndarray, " users"]
@@ -67,6 +75,7 @@ class Ranking(NamedTuple):
     Attributes:
         users: How many users had something relevant held out; the others are left out.
         recall: Share of the relevant items that are in the list.
+        capped_recall: Share of the relevant items that are in the list of those that its length has room for.
         precision: Share of the list that is relevant.
         ndcg: Normalised discounted cumulative gain.
         map: Mean average precision.
@@ -76,6 +85,7 @@ class Ranking(NamedTuple):
 
     users: int
     recall: float
+    capped_recall: float
     precision: float
     ndcg: float
     map: float
@@ -97,7 +107,7 @@ def ranking(lists: Judgements) -> Ranking:
     """
     found = per_user(lists)
     if not len(found.user):
-        return Ranking(0, *[np.nan] * 6)
+        return Ranking(0, *[np.nan] * 7)
     return Ranking(len(found.user), *(float(np.mean(values, dtype=np.float64)) for values in found[1:]))
 
 
@@ -117,7 +127,33 @@ def per_user(lists: Judgements) -> PerUser:
         if len(block)
     ]
     columns = [np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*found, strict=True)]
-    return PerUser(users[judged], *(columns or [np.zeros(0, np.float32)] * 6))
+    return PerUser(users[judged], *(columns or [np.zeros(0, np.float32)] * 7))
+
+
+def at_cuts(lists: Judgements, cuts: Sequence[int] = (10, 20, 50, 100)) -> dict[str, int | float]:
+    """`users`, and NDCG and capped recall of the lists cut at each of the `cuts`: {"ndcg10": …, "recall10": …, …}.
+
+    Both are as published results for clicks have them (Liang et al. 2018): the ideal list of NDCG is cut as well, and
+    recall is over min(n, relevant). NaN where nobody has anything relevant held out.
+
+    Raises:
+        ValueError: If a cut is no whole number from 1 up to the lists' length.
+
+    Example:
+        >>> one = np.ones(2, np.float32)
+        >>> held_out = Ratings(np.array([0, 0]), np.array([4, 2]), one, one, n_users=1, n_items=6)
+        >>> at_cuts(judgements([[4, 1]], held_out), cuts=(1, 2))
+        {'users': 1, 'ndcg1': 1.0, 'recall1': 1.0, 'ndcg2': 0.6131471991539001, 'recall2': 0.5}
+    """
+    length = lists.top.shape[1]
+    found = {}
+    for cut in cuts:
+        cut = check_whole("a cut", cut, least=1, meaning="how many items of a list are looked at")  # noqa: PLW2901
+        if cut > length:
+            raise ValueError(f"a cut of {cut} in lists of {length} items: make the lists as long as the last cut")
+        means = ranking(lists._replace(top=lists.top[:, :cut]))
+        found |= {"users": means.users, f"ndcg{cut}": means.ndcg, f"recall{cut}": means.capped_recall}
+    return found
 
 
 def by_profile_size(lists: Judgements, train: Ratings, *, edges: Sequence[int] = EDGES) -> pd.DataFrame:
@@ -205,7 +241,7 @@ def novelty(top: ArrayLike, train: Ratings) -> float:
 def _judge(
     top: Int[Array, "b n"], start: Int[Array, " b"], end: Int[Array, " b"], relevant: Int[Array, " m"], steps: int
 ) -> tuple[Float[Array, " b"], ...]:
-    """The six numbers of each list; its user's relevant items are `relevant[start:end]`, ascending."""
+    """The numbers of each list; its user's relevant items are `relevant[start:end]`, ascending."""
     n = top.shape[1]
     gain = _contains(relevant, start[:, None], end[:, None], top, steps).astype(jnp.float32)
     place = jnp.arange(1, n + 1, dtype=jnp.float32)
@@ -217,6 +253,7 @@ def _judge(
     first = jnp.where(hits > 0, 1 / (1 + jnp.argmax(gain, 1).astype(jnp.float32)), 0)
     return (
         hits / total,
+        hits / jnp.minimum(total, n),
         hits / n,
         (gain * discount[None]).sum(1) / ideal,
         (gain * precisions).sum(1) / total,

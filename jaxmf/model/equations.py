@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from jaxmf.data.histories import PAGES, Block
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model import cg
-from jaxmf.model.problem import Problem, layout
+from jaxmf.model.problem import Background, Problem, layout
 from jaxmf.model.tables import Table
 
 Sums = TypeVar("Sums")
@@ -61,10 +61,13 @@ def linearised(problem: Problem, x: Table) -> Equations:
 
         gram, rhs, squares = sum_parts(grams, block)
         traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
-        matvec = _by_matrix(gram, problem)
+        times = _by_matrix(gram, problem)
+
+        def matvec(d: Table) -> Table:
+            return times(d)
 
         def curvature(d: Table) -> Float[Array, " b"]:
-            return d.dot(matvec(d))
+            return d.dot(times(d))
 
     else:
         j, error = _gradients(problem, x, block)
@@ -81,15 +84,16 @@ def linearised(problem: Problem, x: Table) -> Equations:
 
         rhs, traces = _transposed(block, b, j, block.weight * error, k), _traces(j, block, b, k)
         squares = by_row(block, b, jnp.sum(block.weight * error**2, -1))
-    scale = _of_background(problem, b) if problem.background else _mean_diagonal(*traces, rhs) + problem.precision
+    scale = _mean_diagonal(*traces, rhs) if problem.background is None else _of_background(problem.background, block, b)
+    scale += problem.precision
     return Equations(matvec, rhs + prior_rhs, scale, squares + prior_loss + x.dot(problem.unseen(x)), curvature)
 
 
-def _of_background(problem: Problem, b: int) -> Table:
-    """The `scale` of `linearised`, where what was rated is taken to be as all the other side's rows are."""
-    background, n = problem.background, by_row(problem.block, b, problem.block.weight.sum(-1))
+def _of_background(background: Background, block: Block, b: int) -> Table:
+    """G's diagonal and JᵀWJ's, where what was rated is taken to be as all the other side's rows are."""
+    n = by_row(block, b, block.weight.sum(-1))
     times = 1 + n / jnp.maximum(background.weight, jnp.finfo(n.dtype).tiny)
-    return problem.precision + Table(jnp.zeros_like(n), times[:, None] * background.diagonal()[None])
+    return Table(jnp.zeros_like(n), times[:, None] * background.diagonal()[None])
 
 
 def curved(problem: Problem, x: Table, share: Float[Array, " b"]) -> tuple[Float[Array, " b"], cg.MatVec, Table]:

@@ -114,7 +114,7 @@ class Model(struct.PyTreeNode):
         n = row_weights(block)
         if isinstance(self.kernel, Clicks):
             gram = others.gram or Gram.of(others.factors)
-            share = self.kernel.background
+            share = self.kernel.share
             background = Background(share * gram.matrix, share * gram.rows)
             n = row_weights(given) + (background.weight if self.kernel.counts else 0.0)
         mean = links.said_of(block, self.link() if self.implicit[0] else None, self.params.item.rank)

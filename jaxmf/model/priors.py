@@ -70,8 +70,9 @@ starts from, and stays where there are few ratings."""
 
 
 CLICKS = Priors(*2 * [Prior(factor_reg=0.3, power=0.75, extra=10.0)])
-"""For `jaxmf.kernels.Clicks`, chosen on validation parts of Epinions and MovieLens 100K, and right on a tenth of either.
-Rendle et al. (2022) count the background as well, n + w₀N, which is nearly the same for all rows where clicks are few."""
+"""For `jaxmf.kernels.Clicks`, chosen on validation parts of Epinions and MovieLens 100K, and right on a tenth of both.
+Rendle et al. (2022) count the background as well, n + w₀N, which is nearly the same for all rows where clicks are
+few."""
 
 
 def both_sides(prior: Prior | Priors) -> Priors:
@@ -94,7 +95,7 @@ def check(prior: Prior | Priors) -> Priors:
                     f"{name} of the {side} prior must be positive and finite, got {value}: a row with fewer ratings "
                     "than `rank` has no unique factors without it"
                 )
-        if not 0 <= one.extra < np.inf:
+        if not 0 <= float(one.extra) < np.inf:
             raise ValueError(f"extra of the {side} prior must be 0 or more and finite, got {one.extra}")
         if not 0.0 <= float(one.power) <= 1.0:
             raise ValueError(f"power of the {side} prior must be between 0 and 1, got {one.power}")

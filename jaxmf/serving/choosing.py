@@ -89,7 +89,8 @@ def best(frame: pd.DataFrame, by: str = "ndcg10") -> dict[str, int | float]:
     """
     if by not in frame:
         raise ValueError(f"no column {by!r} in the sweep, which has {list(frame)}: name one that it measured")
-    first = frame.groupby("configuration")[by].mean().idxmax()
+    means = pd.Series(frame.groupby("configuration")[by].mean())
+    first = means.index[int(np.argmax(means))]
     names = [name for name in frame if name in SETTINGS and name != "seed"]
     row = frame[frame["configuration"] == first].iloc[0]
     return {name: frame[name].dtype.type(row[name]).item() for name in names}

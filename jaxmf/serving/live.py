@@ -120,7 +120,8 @@ def at_prior_mean(model: Model | Posterior) -> Params:
         return Params(model.draws.user.mean, model.draws.item.mean, model.params.offset)
     zero = jnp.zeros(model.params.item.rank)
     means = (zero if table.gram is None else table.gram.mean() for table in (model.params.user, model.params.item))
-    return Params(*(Table(jnp.zeros(()), mean) for mean in means), model.params.offset)
+    user, item = (Table(jnp.zeros(()), mean) for mean in means)
+    return Params(user, item, model.params.offset)
 
 
 def rows_of(table: Table, rows: Int[AnyArray, " n"], stranger: Table) -> Table:

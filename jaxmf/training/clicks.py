@@ -96,7 +96,7 @@ def half_sweep(
     """
     gram = Gram.of(model.item.factors)
     turned, spectrum = in_axes(model, gram)
-    user, item, share = turned.user, turned.item, kernel.background
+    user, item, share = turned.user, turned.item, kernel.share
     background = Background(share * jnp.maximum(spectrum, 0), share * gram.rows)
 
     def solve(_: None, block: Block) -> tuple[None, tuple[Table, Half]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import clicks
 import numpy as np
 import runs
 from benchmarks import environment, report
@@ -25,6 +26,7 @@ MEASUREMENTS = {
     "fold_in_posterior": "fold_in_posterior_ms",
     "fold_in_by_ratings": "fold_in_by_ratings",
     "train": "train_to_rmse",
+    "clicks": "clicks",
     "sgd_step": "sgd_step_by_users",
     "recommend": "recommend",
     "keep": "keep",
@@ -43,14 +45,16 @@ class Library(NamedTuple):
 
 
 OURS = (
-    Library("jaxmf", "jaxmf_", tuple(name for name in MEASUREMENTS if name != "keep")),
+    Library("jaxmf", "jaxmf_", tuple(name for name in MEASUREMENTS if name not in ("keep", "clicks"))),
+    Library("jaxmf", "clicked", ("clicks",)),
     Library("jaxmf", "keeping", ("keep",)),
 )
 PEERS = (
-    Library("cmfrec", "peers.cmfrec", ("fold_in_single", "fold_in_batch", "train")),
+    Library("cmfrec", "peers.cmfrec", ("fold_in_single", "fold_in_batch", "train", "clicks")),
     Library("matrix-factorization", "peers.kernelmf", ("fold_in_single", "train")),
     Library("lenskit", "peers.lenskit", ("fold_in_single", "train")),
-    Library("implicit", "peers.implicit", ("fold_in_single", "recommend")),
+    Library("implicit", "peers.implicit", ("fold_in_single", "recommend", "clicks")),
+    Library("irspack", "peers.irspack", ("clicks",)),
     Library("scikit-surprise", "peers.surprise", ("train",)),
     Library("cornac", "peers.cornac", ("train",)),
     Library("myfm", "peers.myfm", ("train",)),
@@ -77,6 +81,11 @@ class Benchmark(Run):
     environment: Path = Path(".venv-peers")
     """Where the others are installed."""
 
+    @property
+    def has_clicks(self) -> bool:
+        """Whether the data are a folder of clicks, whose ratings are then the embedded ones."""
+        return self.data is not None and (self.data / clicks.FILES[0]).exists()
+
     def __post_init__(self) -> None:
         unknown = set(self.only.split(",")) - set(MEASUREMENTS)
         if unknown:
@@ -93,8 +102,9 @@ class Benchmark(Run):
 
 
 def make_task(args: Benchmark) -> Task:
-    """The first of 5 folds, and new users with ratings of random items."""
-    data = args.load()
+    """The first of 5 folds, and new users with ratings of random items; clicks of the same, or of a folder's own."""
+    pairs = clicks.load(args, 4.0)
+    data = jaxmf.datasets.movielens_small() if args.has_clicks else args.load()
     ratings = data.ratings
     split = jaxmf.splits.k_fold(len(ratings), seed=args.seed_of_splits())[0]
     rows = np.column_stack([ratings.user, ratings.item, ratings.rating]).astype(float)
@@ -113,6 +123,8 @@ def make_task(args: Benchmark) -> Task:
         low=float(ratings.rating.min()),
         high=float(ratings.rating.max()),
         quick=args.quick,
+        clicks=np.column_stack([pairs.train.user, pairs.train.item]),
+        clicks_hidden=np.column_stack([pairs.test.user, pairs.test.item]),
         **({"calls": 20, "seconds": 0.3} if args.quick else {}),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import clicks
 import jax
 import numpy as np
 from common import Run, features_of, refuse_idle, run, say, show
@@ -14,11 +15,16 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
 
+IDLE = ("method", "kernel", "features", "likelihood", "folds", "keep", "every")
+"""Options of ratings."""
+
 
 @dataclasses.dataclass
-class Train(Run):
+class Train(clicks.Settings, Run):
     """Cross-validate one model."""
 
+    feedback: Literal["ratings", "clicks"] = "ratings"
+    """What the data are: ratings to be predicted, or clicks, whose held-out part is to be ranked high."""
     method: Literal["sgd", "als", "gibbs"] = "sgd"
     """Trainer."""
     kernel: Literal["linear", "logistic", "polynomial", "rbf"] | None = None
@@ -35,7 +41,7 @@ class Train(Run):
     folds: int = 5
     """Random folds of cross-validation."""
     official: bool = False
-    """ML-100K only: the official folds u1 … u5 instead."""
+    """ML-100K only: the official folds u1 … u5 instead; of clicks the part ua."""
     progress: bool = True
     """Show progress on a terminal."""
     keep: Path | None = None
@@ -45,6 +51,11 @@ class Train(Run):
     """Epochs between two states that are kept."""
 
     def __post_init__(self) -> None:
+        if self.feedback == "clicks":
+            refuse_idle(self, IDLE, "for clicks: drop --feedback clicks")
+            self.rank = 128 if self.rank is None else self.rank
+            return
+        refuse_idle(self, clicks.SETTINGS, "for ratings: add --feedback clicks")
         if self.official:
             refuse_idle(self, ("folds", "split_seed"), "with --official, whose folds are given: leave that out")
         if self.keep is None:
@@ -130,6 +141,9 @@ def splits(args: Train, n: int) -> list[jaxmf.splits.Split]:
 
 def main(args: Train) -> None:
     """Fit and measure every fold, then print, plot and save."""
+    if args.feedback == "clicks":
+        clicks.main(args)
+        return
     data = args.load()
     ratings = data.ratings
     low, high = float(ratings.rating.min()), float(ratings.rating.max())

@@ -4,7 +4,7 @@ import cmfrec
 import numpy as np
 from scipy import sparse
 
-from benchmarks.task import Rounds, Task
+from benchmarks.task import CLICKS_RANK, SYNTHETIC, Clicked, Rounds, Task
 
 REG = [5, 3, 12, 12, 12, 12]
 """Of the users' biases, the items', the users' factors, the items', and of two matrices that aren't used here."""
@@ -19,6 +19,22 @@ def fold_in_single(task: Task) -> Rounds:
         return model.factors_warm(X_col=item, X_val=rating, return_bias=True)
 
     return {"cmfrec factors_warm": lambda: 1e3 * task.p50(call)}
+
+
+def clicks(task: Task) -> Rounds:
+    """Sweeps of the model of clicks, `CMF_implicit`, by conjugate gradients with two threads."""
+
+    def fit(of: Clicked, rank: int, sweeps: int) -> tuple[np.ndarray, np.ndarray]:
+        seen = sparse.coo_matrix((np.ones(len(of.user), np.float32), (of.user, of.item)), (of.n_users, of.n_items))
+        settings = {"lambda_": 5.0, "alpha": 10.0, "use_float": True, "nthreads": 2, "random_state": 0}
+        model = cmfrec.CMF_implicit(k=rank, niter=sweeps, verbose=False, **settings).fit(seen)
+        return model.A_, model.B_
+
+    made_up = task.made_up()
+    return {
+        "cmfrec": task.sweeps(lambda sweeps: fit(task.clicked(), CLICKS_RANK, sweeps)),
+        "cmfrec, synthetic": task.only_sweeps(lambda sweeps: fit(made_up, SYNTHETIC[-1], sweeps)),
+    }
 
 
 def fold_in_batch(task: Task) -> Rounds:

@@ -1,0 +1,145 @@
+"""Clicks for the scripts: which pairs to train on and to rank, how good a ranking is, a search of settings."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+from common import Run, say, show
+
+import jaxmf
+from jaxmf.data.ratings import Ratings
+from jaxmf.model.kernels import Clicks
+from jaxmf.model.priors import CLICKS, Prior
+
+PRIOR = CLICKS.user
+BACKGROUNDS = (0.5, 1.0, 2.0)
+FACTOR_REGS = (0.2, 0.3, 0.45)
+"""What `--search` tries, each with each: backgrounds in units of the default one."""
+SHARE = 0.2
+"""Of the clicks that are hidden: for the test, and of the rest for the search."""
+FILES = ("train.tsv.gz", "test.tsv.gz")
+"""A folder with a split of its own: user, item, value, time, without a header."""
+CUTS = (10, 20, 50, 100)
+"""Where lists are cut."""
+BESIDES = ("ndcg10", "recall20", "recall50", "ndcg100")
+
+
+@dataclasses.dataclass
+class Settings:
+    """Settings of `--feedback clicks`."""
+
+    threshold: float = 4.0
+    """Clicks: ratings from here on are clicks, others are left out; of a folder with a split of its own all are."""
+    background: float | None = None
+    """Clicks: weight of what was not clicked, beside the 1 of a click; else it follows their density."""
+    confidence: Literal["log", "linear", "once"] = "log"
+    """Clicks: what a pair counts that was clicked several times: log₂(1 + count), the count, or 1."""
+    factor_reg: float = float(PRIOR.factor_reg)
+    """Clicks: precision of the factors, of both sides."""
+    power: float = float(PRIOR.power)
+    """Clicks: how it grows with a row's clicks."""
+    extra: float = float(PRIOR.extra)
+    """Clicks: how many a row counts besides its own."""
+    search: bool = False
+    """Clicks: choose the background and the factors' precision on a validation part of the training pairs."""
+
+
+SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
+
+
+class Pairs(NamedTuple):
+    """Clicks to train on, and clicks of users and items that are among these, to be ranked high."""
+
+    train: Ratings
+    test: Ratings
+
+
+def load(args: Run, threshold: float, *, official: bool = False) -> Pairs:
+    """The clicks of a data set: of the folder's own split, ML-100K's official one, or with a fifth of them hidden."""
+    if args.data is not None and (args.data / FILES[0]).exists():
+        return of_folder(args.data)
+    data = args.load()
+    if official:
+        split = jaxmf.datasets.movielens_100k_folds(args.data or Path())["ua"]
+        clicked = data.ratings.rating >= threshold
+        parts = [part[clicked[part]] for part in split]
+    else:
+        clicked = np.flatnonzero(data.ratings.rating >= threshold)
+        if not len(clicked):
+            raise ValueError(f"no rating reaches --threshold {threshold}: lower it")
+        parts = [clicked[part] for part in jaxmf.splits.hold_out(len(clicked), SHARE, seed=args.seed_of_splits())]
+    train, test = (as_clicks(data.ratings.take(part)) for part in parts)
+    return known(train, test)
+
+
+def of_folder(folder: Path) -> Pairs:
+    """The clicks of a folder with a split of its own."""
+    names = ["user", "item", "value", "time"]
+    frames = []
+    for name in FILES:
+        if not (folder / name).exists():
+            raise ValueError(f"{folder} has no {name}: a split has both {' and '.join(FILES)}")
+        frames.append(pd.read_csv(folder / name, sep="\t", header=None, names=names))
+    train, test = frames
+    data = jaxmf.ratings.from_frame(train, rating=None)
+    test = test[test.user.isin(train.user) & test.item.isin(train.item)]
+    columns = jaxmf.ratings.Columns(rating=None)
+    hidden = jaxmf.ratings.from_columns(test, columns, users=data.users, items=data.items)
+    return Pairs(data.ratings, hidden.ratings)
+
+
+def as_clicks(ratings: Ratings) -> Ratings:
+    """Each rating as one click."""
+    return ratings.replace(rating=np.ones_like(ratings.rating), weight=np.ones_like(ratings.rating))
+
+
+def known(train: Ratings, test: Ratings) -> Pairs:
+    """The pair of them, the test part without users and items that training has not seen."""
+    seen = np.isin(test.user, train.user) & np.isin(test.item, train.item)
+    return Pairs(train, test.take(seen))
+
+
+def kernel_of(args: Settings) -> Clicks:
+    """The kernel asked for."""
+    return Clicks(args.background, args.confidence)
+
+
+def searched(args: Any, train: Ratings) -> dict[str, float]:  # noqa: ANN401 settings of a run and of clicks
+    """The settings of `--search` that rank a validation part of the training pairs best, with their table."""
+    grid = jaxmf.tune.grid({"background": BACKGROUNDS, "factor_reg": FACTOR_REGS})
+    few = {"rank": args.rank, "seed": args.seed, "power": args.power, "extra": args.extra}
+    few |= {} if args.epochs is None else {"epochs": args.epochs}
+    scale = jaxmf.kernels.Clicks().measured(train).background
+    grid = grid.assign(background=grid["background"] * scale, **few)
+    fold = jaxmf.splits.hold_out(len(train), SHARE, seed=args.seed_of_splits())
+    found = jaxmf.choosing.sweep(train, [fold], grid, kernel=kernel_of(args), progress=args.progress)
+    told = ["background", "factor_reg", *BESIDES]
+    show("On a validation part", [dict(zip(told, row, strict=True)) for row in found[told].to_numpy().tolist()])
+    best = jaxmf.choosing.best(found)
+    return {name: float(best[name]) for name in ("background", "factor_reg")}
+
+
+def main(args: Any) -> None:  # noqa: ANN401 settings of a run and of clicks
+    """Fit clicks and rank what was held out, then print, plot and save."""
+    pairs = load(args, args.threshold, official=args.official)
+    train, test = pairs
+    say(f"{len(train):,} clicks on {train.n_items:,} items by {train.n_users:,} users, {len(test):,} held out")
+    chosen = searched(args, train) if args.search else {"background": args.background, "factor_reg": args.factor_reg}
+    kernel = Clicks(chosen["background"], args.confidence).measured(train)
+    prior = Prior(factor_reg=chosen["factor_reg"], power=args.power, extra=args.extra)
+    epochs = {} if args.epochs is None else {"epochs": args.epochs}
+    key, watch = jax.random.key(args.seed), jaxmf.Watch(progress=args.progress)
+    fit = jaxmf.als.fit(key, train, kernel=kernel, rank=args.rank, prior=prior, watch=watch, **epochs)
+    found = jaxmf.judging.full_ranking(fit.model, train, test, cuts=CUTS)
+    args.log(fit.history)
+    show("Ranking of all items", [found])
+    sweeps = len(fit.history["loss"])
+    with args.plot("objective", f"clicks, rank {args.rank}", "sweep", "objective a click") as axes:
+        axes.plot(np.arange(1, sweeps + 1), fit.history["loss"], label="objective")
+    settings = {"rank": args.rank, "background": float(kernel.share), "factor_reg": chosen["factor_reg"]}
+    settings |= {"power": args.power, "extra": args.extra, "confidence": args.confidence, "epochs": sweeps}
+    timed = {"sweep_seconds": fit.seconds / sweeps, "compile_seconds": fit.compile_seconds}
+    args.save({"feedback": "clicks", **found, "settings": settings, **timed})

@@ -24,7 +24,8 @@ def clicks(task: Task) -> Rounds:
         return np.asarray(params.user.factors), np.asarray(params.item.factors)
 
     made_up = task.made_up()
-    fit(task.clicked(), CLICKS_RANK, 1), fit(made_up, SYNTHETIC[-1], 1)
+    for of, rank in ((task.clicked(), CLICKS_RANK), (made_up, SYNTHETIC[-1])):
+        fit(of, rank, 1)
     return {
         "jaxmf": task.sweeps(factors),
         "jaxmf, synthetic": task.only_sweeps(lambda sweeps: fit(made_up, SYNTHETIC[-1], sweeps)),

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Model = TypeVar("Model")
-NOTHING = np.zeros((0, 2), np.int32)
 CLICKS_RANK = 128
 """Of models of clicks."""
 SYNTHETIC = (2_000_000, 100_000, 20_000, 64)
@@ -63,13 +62,13 @@ class Task:
         n_items: Number of items.
         low: Lowest rating there is.
         high: Highest.
+        clicks: Rows (user, item) of clicks to train on.
+        clicks_hidden: Clicks to be ranked high.
         rank: Number of factors of the models that users are folded into.
         profile: Ratings of the user who is folded in alone.
         calls: Calls that are timed in a round.
         seconds: Wall time after which a round ends, whatever is left.
         quick: Whether all sizes are tiny.
-        clicks: Rows (user, item) of clicks to train on.
-        clicks_hidden: Clicks to be ranked high.
     """
 
     train: np.ndarray
@@ -81,13 +80,13 @@ class Task:
     n_items: int
     low: float
     high: float
+    clicks: np.ndarray
+    clicks_hidden: np.ndarray
     rank: int = 64
     profile: int = 20
     calls: int = 300
     seconds: float = 3.0
     quick: bool = False
-    clicks: np.ndarray = NOTHING
-    clicks_hidden: np.ndarray = NOTHING
 
     def save(self, path: Path) -> None:
         """Write the task to an NPZ file."""

@@ -65,7 +65,14 @@ def solve_row(problem: Problem, start: Table | None = None, *, steps: int = STEP
     return solve_rows(problem, begin, steps=steps, cg_steps=cg_steps)[0]
 
 
-def solve_rows(problem: Problem, start: Table | None = None, *, steps: int = STEPS, cg_steps: int = CG_STEPS) -> Table:
+def solve_rows(
+    problem: Problem,
+    start: Table | None = None,
+    *,
+    steps: int = STEPS,
+    cg_steps: int = CG_STEPS,
+    tol: float = cg.TOL,
+) -> Table:
     """The `b` rows that minimise each their Σ w (r − r̂)² + Σ Λ (x − m)², differentiably.
 
     `improve_rows`, with derivatives in every array by the implicit function theorem at the solution, whatever the
@@ -76,13 +83,14 @@ def solve_rows(problem: Problem, start: Table | None = None, *, steps: int = STE
         start: Where the `b` rows begin; else at the mean.
         steps: Most Newton steps of a kernel that is not linear.
         cg_steps: Most conjugate-gradient steps in each. `k` + 1 of them are exact; fewer than that nearly always do.
+        tol: As in `improve_rows`.
     """
 
     def gradient(x: Float[Array, "b c"]) -> Float[Array, "b c"]:
         return jax.grad(lambda x: row_losses(problem, Table.of_matrix(x)).sum())(x) / 2
 
     def solve(_: Callable, x: Float[Array, "b c"]) -> Float[Array, "b c"]:
-        return improve_rows(problem, Table.of_matrix(x), steps=steps, cg_steps=cg_steps).matrix()
+        return improve_rows(problem, Table.of_matrix(x), steps=steps, cg_steps=cg_steps, tol=tol).matrix()
 
     def tangent(linear: Callable, rhs: Float[Array, "b c"]) -> Float[Array, "b c"]:
         def solve_from_zero(matvec: Callable, rhs: Float[Array, "b c"]) -> Float[Array, "b c"]:

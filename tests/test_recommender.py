@@ -455,7 +455,7 @@ def test_edges(frame):
         (lambda _, f: fit(f, kernel="cubic"), "kernel must be one of .*, got 'cubic'"),
         (lambda _, f: fit(f, kernel=Linear), "kernel must be a kernel or the name of one, got <class"),
         (lambda _, f: fit(f, kernel=3), "kernel must be a kernel or the name of one, got 3"),
-        (lambda _, f: fit(f[:1]), r"every rating is .*: pass kernel=, such as jaxmf.kernels.Logistic\(1.0, 5.0\)"),
+        (lambda _, f: fit(f[:1]), r"every rating is .*: pass .*kernel=, such as jaxmf.kernels.Logistic\(1.0, 5.0\)"),
         (lambda _, f: fit(f.assign(rating=3.0)), "every rating is 3.0, which does not say"),
     ],
 )

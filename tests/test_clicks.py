@@ -250,6 +250,10 @@ def test_other_trainers_and_ratings_off_the_scale_are_refused(given):
     for trainer in (jaxmf.sgd, jaxmf.gibbs):
         with pytest.raises(ValueError, match="fit them by als"):
             trainer.fit(KEY, given, kernel=Clicks(), rank=2)
+    with pytest.raises(ValueError, match="rehearsal learns from observed pairs alone"):
+        jaxmf.rehearsal.new_users(KEY, given, kernel=Clicks(), rank=2)
+    with pytest.raises(ValueError, match="sgd_retrain learns from observed pairs alone"):
+        jaxmf.fold_in.sgd_retrain(KEY, jaxmf.als.fit(KEY, given, kernel=Clicks(), rank=2).model, given)
     with pytest.raises(ValueError, match=r"outside the kernel's scale \[0.0, 1.0\]"):
         jaxmf.als.fit(KEY, given.replace(rating=5 * given.rating), kernel=Clicks(), rank=2)
     with pytest.raises(ValueError, match="confidence must be one of"):
@@ -288,3 +292,23 @@ def test_a_model_of_irspack_folds_in_by_its_own_objective():
 def test_settings_of_another_library_are_checked(wrong, said):
     with pytest.raises(ValueError, match=said):
         jaxmf.interop.from_implicit(np.ones((2, 1)), np.ones((3, 1)), **wrong)
+
+
+def test_clicks_that_were_folded_in_rank_as_a_refit_does(given):
+    """New users met online, against a fit that has them all."""
+    first, later = given.take(given.user < 20), given.take(given.user >= 20)
+    train, test = later.take(np.arange(len(later)) % 4 > 0), later.take(np.arange(len(later)) % 4 == 0)
+    known = jaxmf.changes.merge(first, train)
+    few = {"kernel": Clicks(0.2), "rank": 4, "prior": PRIORS}
+    online = jaxmf.fold_in.fold_in_users(jaxmf.als.fit(KEY, first, **few).model, train)
+    refit = jaxmf.als.fit(KEY, known, **few).model
+    found = [jaxmf.judging.full_ranking(model, train, test, cuts=(10,))["recall10"] for model in (online, refit)]
+    assert abs(found[0] - found[1]) < 0.15
+
+
+def test_an_error_says_nothing_of_clicks(given):
+    def fit(known):
+        return jaxmf.als.fit(KEY, known, kernel=Clicks(0.2), rank=4, prior=PRIORS, epochs=5).model
+
+    with pytest.raises(ValueError, match="an error says nothing of clicks"):
+        jaxmf.drift.replay(fit, given, np.arange(len(given)), parts=2)

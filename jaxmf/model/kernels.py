@@ -215,7 +215,7 @@ def refuse_clicks(kernel: Kernel, trainer: str) -> None:
     if isinstance(kernel, Clicks):
         raise ValueError(
             f"{trainer} learns from observed pairs alone, and of clicks the unobserved ones are most of what is known: "
-            "fit them by als"
+            "fit them by als, and fold in"
         )
 
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from jaxmf.data.changes import merge
 from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.online.fold_in import fold_in_items, fold_in_users
 
@@ -51,7 +52,7 @@ def replay(
         progress: Show a progress bar, where standard error is a terminal.
 
     Raises:
-        ValueError: If the replay leaves nothing to start from, or has fewer ratings than parts.
+        ValueError: If the replay leaves nothing to start from, or has fewer ratings than parts, or is of clicks.
 
     Cost: a `fit` a part, which is nearly all of it.
     """
@@ -63,6 +64,10 @@ def replay(
     low, high = float(np.min(ratings.rating)), float(np.max(ratings.rating))
     known = ratings.take(np.asarray(order)[:start])
     stale = online = fit(known).grown(ratings.n_users, ratings.n_items)
+    if isinstance(stale.kernel, Clicks):
+        raise ValueError(
+            "an error says nothing of clicks, whose zeros were not observed: rank each part by jaxmf.judging instead"
+        )
     errors = []
     for index in tqdm(
         np.array_split(np.asarray(order)[start:], parts), disable=None if progress else True, leave=False

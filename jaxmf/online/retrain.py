@@ -12,6 +12,7 @@ from jaxmf.data.features import Features
 from jaxmf.data.histories import Block, blocks
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import rows
+from jaxmf.model.kernels import refuse_clicks
 from jaxmf.model.model import Model
 from jaxmf.model.tables import Table
 from jaxmf.online.means import said_of_rows
@@ -45,8 +46,9 @@ def sgd_retrain(
         learning_rate: Step size.
 
     Raises:
-        ValueError: As `fold_in_users`.
+        ValueError: As `fold_in_users`, or if the model is of clicks.
     """
+    refuse_clicks(model.kernel, "sgd_retrain")
     check_fold_in(model, ratings)
     said = said_of_rows(model, features, ratings.n_users)
     touched, count = np.unique(ratings.user, return_counts=True)

@@ -22,7 +22,7 @@ from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import Block, blocks
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, rows
-from jaxmf.model.kernels import Kernel, unit_of
+from jaxmf.model.kernels import Kernel, refuse_clicks, unit_of
 from jaxmf.model.model import Model
 from jaxmf.model.objective import squares
 from jaxmf.model.priors import Prior
@@ -107,6 +107,7 @@ def new_users(
         >>> new_users(jax.random.key(0), ratings, kernel=Linear(), rank=2).priors.item.power
         0.0
     """
+    refuse_clicks(kernel, "rehearsal")
     loop.check(ratings, kernel, rank, evidence.EPOCHS, Watch())
     check_rows(features, ratings.n_users, ratings.n_items)
     times = None if order is None else to_times(order, "order")

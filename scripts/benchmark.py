@@ -1,6 +1,7 @@
 """jaxmf beside other libraries, in one run on one machine: `python scripts/benchmark.py`."""
 
 import dataclasses
+import json
 import os
 import statistics
 import sys
@@ -27,12 +28,19 @@ MEASUREMENTS = {
     "fold_in_by_ratings": "fold_in_by_ratings",
     "train": "train_to_rmse",
     "clicks": "clicks",
+    "clicks_one": "clicks_one_ms",
+    "clicks_many": "clicks_many_us",
+    "clicks_written": "clicks_written_ms",
     "sgd_step": "sgd_step_by_users",
     "recommend": "recommend",
     "keep": "keep",
     "threads": "threads",
 }
 """What is measured, and its name in the results."""
+CLICKS = tuple(name for name in MEASUREMENTS if name.startswith("clicks"))
+"""What `--only clicks` measures."""
+TRIALS = "clicks_trials"
+"""The settings of each library of clicks, which are measured before its sweeps."""
 ONCE = ("threads",)
 
 
@@ -45,16 +53,16 @@ class Library(NamedTuple):
 
 
 OURS = (
-    Library("jaxmf", "jaxmf_", tuple(name for name in MEASUREMENTS if name not in ("keep", "clicks"))),
-    Library("jaxmf", "clicked", ("clicks",)),
+    Library("jaxmf", "jaxmf_", tuple(name for name in MEASUREMENTS if name not in ("keep", *CLICKS))),
+    Library("jaxmf", "clicked", (TRIALS, *CLICKS)),
     Library("jaxmf", "keeping", ("keep",)),
 )
 PEERS = (
-    Library("cmfrec", "peers.cmfrec", ("fold_in_single", "fold_in_batch", "train", "clicks")),
+    Library("cmfrec", "peers.cmfrec", ("fold_in_single", "fold_in_batch", "train", TRIALS, "clicks")),
     Library("matrix-factorization", "peers.kernelmf", ("fold_in_single", "train")),
     Library("lenskit", "peers.lenskit", ("fold_in_single", "train")),
-    Library("implicit", "peers.implicit", ("fold_in_single", "recommend", "clicks")),
-    Library("irspack", "peers.irspack", ("clicks",)),
+    Library("implicit", "peers.implicit", ("fold_in_single", "recommend", TRIALS, *CLICKS[:3])),
+    Library("irspack", "peers.irspack", (TRIALS, *CLICKS[:3])),
     Library("scikit-surprise", "peers.surprise", ("train",)),
     Library("cornac", "peers.cornac", ("train",)),
     Library("myfm", "peers.myfm", ("train",)),
@@ -71,7 +79,9 @@ class Benchmark(Run):
     plots: Path | None = Path("results")
     """Folder for the table (Markdown) and the plots (PNG)."""
     only: str = ",".join(MEASUREMENTS)
-    """What to measure, separated by commas."""
+    """What to measure, separated by commas; `clicks` is all of theirs."""
+    trials: int = 8
+    """Settings that each library of clicks may try on a validation part of the training clicks."""
     rounds: int = 5
     """Turns of each system."""
     quick: bool = False
@@ -86,6 +96,12 @@ class Benchmark(Run):
         """Whether the data are a folder of clicks, whose ratings are then the embedded ones."""
         return self.data is not None and (self.data / clicks.FILES[0]).exists()
 
+    @property
+    def measurements(self) -> list[str]:
+        """What to measure, each once."""
+        asked = self.only.split(",")
+        return [name for name in MEASUREMENTS if name in asked or (name in CLICKS and "clicks" in asked)]
+
     def __post_init__(self) -> None:
         unknown = set(self.only.split(",")) - set(MEASUREMENTS)
         if unknown:
@@ -95,15 +111,18 @@ class Benchmark(Run):
         )
         if set(self.only.split(",")) <= set(ONCE):
             refuse_idle(self, ("rounds",), f"for {self.only}, which is measured once: measure more with --only")
+        if not set(self.measurements) & set(CLICKS):
+            refuse_idle(self, ("trials",), f"for {self.only}, where no settings are chosen: add clicks to --only")
+        if not 1 <= self.trials <= 8:
+            raise ValueError(f"--trials must be between 1 and 8, got {self.trials}: so many settings are known")
         if self.rounds < 1:
             raise ValueError(f"--rounds must be 1 or more, got {self.rounds}: it is how often each system is measured")
         if not self.peers:
             refuse_idle(self, ("environment",), "without the others: drop --no-peers")
 
 
-def make_task(args: Benchmark) -> Task:
-    """The first of 5 folds, and new users with ratings of random items; clicks of the same, or of a folder's own."""
-    pairs = clicks.load(args, 4.0)
+def make_task(args: Benchmark, pairs: clicks.Pairs) -> Task:
+    """The first of 5 folds, and new users with ratings of random items; and clicks."""
     data = jaxmf.datasets.movielens_small() if args.has_clicks else args.load()
     ratings = data.ratings
     split = jaxmf.splits.k_fold(len(ratings), seed=args.seed_of_splits())[0]
@@ -124,7 +143,8 @@ def make_task(args: Benchmark) -> Task:
         high=float(ratings.rating.max()),
         quick=args.quick,
         clicks=np.column_stack([pairs.train.user, pairs.train.item]),
-        clicks_hidden=np.column_stack([pairs.test.user, pairs.test.item]),
+        clicks_kept=clicks.kept(pairs.train, args.seed_of_splits()),
+        trials=2 if args.quick else args.trials,
         **({"calls": 20, "seconds": 0.3} if args.quick else {}),
     )
 
@@ -135,8 +155,19 @@ class Bench:
     def __init__(self, task: Path, pythons: Mapping[str, Path | str], unavailable: dict[str, str]) -> None:
         self.task, self.pythons, self.unavailable = task, pythons, unavailable
 
-    def measure(self, measurement: str, rounds: int) -> dict[str, list[Any]]:
-        """Every round of every system that has the measurement."""
+    def tune(self, task: Task, pairs: clicks.Pairs) -> dict[str, dict[str, Any]]:
+        """Let each library of clicks try its settings, and note the best in the task; every trial's numbers."""
+        found = self.measure(TRIALS, 1, clicks.validation(pairs.train, task.clicks_kept))
+        best: dict[str, tuple[float, int]] = {}
+        for entry, (score,) in found.items():
+            name, at = entry.split(", trial ")
+            best[name] = max(best.get(name, (-1.0, 0)), (score["ndcg10"], int(at)))
+        chosen = json.dumps({name: at for name, (_, at) in best.items()})
+        dataclasses.replace(task, chosen=chosen).save(self.task)
+        return {entry: score for entry, (score,) in found.items()}
+
+    def measure(self, measurement: str, rounds: int, pairs: clicks.Pairs) -> dict[str, list[Any]]:
+        """Every round of every system that has the measurement; factors of clicks are judged by the pairs."""
         workers = list(self._start(measurement))
         turns = rotation(workers)
         results = {entry: [] for _, entry in turns}
@@ -146,7 +177,7 @@ class Bench:
                 if where in self.unavailable:
                     continue
                 try:
-                    results[entry].append(worker.turn(entry))
+                    results[entry].append(clicks.judged(worker.turn(entry), pairs))
                     say(f"round {at + 1} of {rounds}, {where}: {text(results[entry][-1])}")
                 except FailedError as error:
                     self._fail(where, error)
@@ -194,12 +225,15 @@ def main(args: Benchmark) -> None:
     result: dict[str, Any] = {"machine": before, "versions": versions, "quick": args.quick, "rounds": {}}
     result |= {name: {} for name in MEASUREMENTS.values()}
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "task.npz"
-        make_task(args).save(path)
+        path, pairs = Path(folder) / "task.npz", clicks.load(args, 4.0)
+        task = make_task(args, pairs)
+        task.save(path)
         bench = Bench(path, pythons, unavailable)
-        for measurement in args.only.split(","):
+        if set(args.measurements) & set(CLICKS):
+            result[TRIALS] = bench.tune(task, pairs)
+        for measurement in args.measurements:
             name = MEASUREMENTS[measurement]
-            rounds = bench.measure(measurement, 1 if measurement in ONCE else args.rounds)
+            rounds = bench.measure(measurement, 1 if measurement in ONCE else args.rounds, pairs)
             result["rounds"][name] = rounds
             result[name] = {entry: median(values) for entry, values in rounds.items()}
     result |= {"targets": report.targets(result), "unavailable": unavailable}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from common import Run, say, show
@@ -12,7 +13,9 @@ from common import Run, say, show
 import jaxmf
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Clicks
+from jaxmf.model.params import Params
 from jaxmf.model.priors import CLICKS, Prior
+from jaxmf.model.tables import Table
 
 PRIOR = CLICKS.user
 BACKGROUNDS = (0.5, 1.0, 2.0)
@@ -100,6 +103,32 @@ def known(train: Ratings, test: Ratings) -> Pairs:
     """The pair of them, the test part without users and items that training has not seen."""
     seen = np.isin(test.user, train.user) & np.isin(test.item, train.item)
     return Pairs(train, test.take(seen))
+
+
+def kept(train: Ratings, seed: int) -> np.ndarray:
+    """Which training clicks are kept where the rest is a validation part."""
+    mask = np.zeros(len(train), bool)
+    mask[jaxmf.splits.hold_out(len(train), SHARE, seed=seed).train] = True
+    return mask
+
+
+def validation(train: Ratings, mask: np.ndarray) -> Pairs:
+    """The training clicks that are kept, and the rest to be ranked."""
+    return known(train.take(mask), train.take(~mask))
+
+
+def judged(answer: Any, pairs: Pairs) -> Any:  # noqa: ANN401 a number or several by name
+    """A library's answer, with its factors' ranking in place of the file that they are in."""
+    if not isinstance(answer, dict) or "factors" not in answer:
+        return answer
+    file = Path(answer["factors"])
+    with np.load(file) as arrays:
+        users, items = (Table(jnp.zeros(len(x)), jnp.asarray(x)) for x in (arrays["users"], arrays["items"]))
+    file.unlink()
+    model = jaxmf.Model(Params(users, items, jnp.float32(0)), Clicks(1.0))
+    found = jaxmf.judging.full_ranking(model, *pairs, cuts=CUTS[:2])
+    rest = {name: value for name, value in answer.items() if name != "factors"}
+    return rest | {name: float(found[name]) for name in BESIDES[:2]}
 
 
 def kernel_of(args: Settings) -> Clicks:

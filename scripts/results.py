@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import anywhere
 import numpy as np
@@ -18,90 +18,17 @@ import pandas as pd
 import picture
 import runs
 from common import refuse_idle, run, say
+from ours import TABLES
 from runs import RESULT, SETTINGS
 
 SCRIPTS = Path(__file__).parent
 OTHERS = SCRIPTS / "others.csv"
 """What other libraries reach, measured once: best settings of 3 to 15 tries, one seed."""
-ERRORS = ("RMSE", "MAE")
+ERRORS = ("RMSE", "MAE", "NDCG@10", "recall@20")
 KINDS = "anywhere"
 """The tables of `anywhere.py`, which have a page of their own."""
-
-Row = dict[str, float]
-
-
-class Table(NamedTuple):
-    """Runs of ours, by name, and the row or rows that are read off each."""
-
-    script: str
-    settings: dict[str, str]
-    rows: Callable[[str, dict[str, Any]], dict[str, Row]]
-    repeated: bool = True
-    """Whether every seed is run."""
-
-
-def accuracy(name: str, result: dict[str, Any]) -> dict[str, Row]:
-    """What `train.py` measured."""
-    seconds = float(np.median([fold["fit_seconds"] for fold in result["folds"]]))
-    return {f"**jaxmf**, {name}": {"RMSE": result["rmse"], "MAE": result["mae"], "seconds a fit": seconds}}
-
-
-def online(name: str, result: dict[str, Any]) -> dict[str, Row]:
-    """What `fold_in_timing.py` measured."""
-    rmse, one, many = result["rmse"], result["latency_ms"]["single_p50"], result["batch_us_per_user"]
-    return {
-        f"**jaxmf**, {name}, folded in": {
-            "RMSE": rmse["fold_in"],
-            "one user, ms": one,
-            "many at once, µs a user": many,
-        },
-        f"**jaxmf**, {name}, full retrain": {"RMSE": rmse["full_retrain"]},
-    }
-
-
-def searched(name: str, result: dict[str, Any]) -> dict[str, Row]:
-    """What `tune.py` took."""
-    fits = result["configurations"] * result["folds"]
-    fields = {
-        f"**jaxmf**, {fits} fits of {name} as one program, compilation included": "seconds",
-        "the same one after another, compilation not counted": "seconds_sequential",
-        f"Surprise, {fits} fits of SVD by GridSearchCV on all cores": "surprise_seconds",
-    }
-    return {system: {"seconds": result[field]} for system, field in fields.items()}
-
-
-TABLES = {
-    "ratings": Table(
-        "train.py",
-        {
-            "SGD, logistic kernel, rank 32": "--method sgd",
-            "ALS, logistic kernel, rank 32": "--method als",
-            "ALS, implicit features of both sides": "--method als --features implicit",
-            "Gibbs, rank 10, 200 sweeps": "--method gibbs --epochs 200",
-            "Gibbs, implicit features of both sides, 300 sweeps": "--method gibbs --epochs 300 --features implicit",
-        },
-        accuracy,
-    ),
-    "new_users": Table(
-        "fold_in_timing.py",
-        {
-            "ALS, logistic kernel, rank 64": "--method als --retrains",
-            "Gibbs, implicit features, 80 draws": "--method gibbs --features implicit",
-        },
-        online,
-    ),
-    "ml_100k": Table(
-        "train.py",
-        {
-            "ALS, linear kernel, rank 64, u1 … u5": "--official --method als --kernel linear --rank 64",
-            "Gibbs, implicit features of both sides, 250 sweeps, u1 … u5": (
-                "--official --method gibbs --epochs 250 --features implicit"
-            ),
-        },
-        accuracy,
-    ),
-    "search": Table("tune.py", {"ALS": "--grid 64 --folds 5 --compare"}, searched, repeated=False),
-}
+FOLDERS = {"ml_100k": "movielens_100k", "clicks": "epinions"}
+"""The tables whose data may not be passed on, and the option that names the folder."""
 
 
 @dataclasses.dataclass
@@ -110,11 +37,13 @@ class Results:
 
     seeds: int = 3
     """Seeds of training: 0, 1, …"""
-    only: Literal["ratings", "new_users", "ml_100k", "search", "anywhere"] | None = None
-    """One table alone: held-out ratings of known users, new users, MovieLens 100K, the time of a search, or ratings of
-    six kinds, no setting touched."""
+    only: Literal["ratings", "new_users", "ml_100k", "clicks", "search", "anywhere"] | None = None
+    """One table alone: held-out ratings of known users, new users, MovieLens 100K, clicks, the time of a search, or
+    ratings of six kinds, no setting touched."""
     movielens_100k: Path | None = None
     """Folder of MovieLens 100K, which its table needs, and one of the six kinds."""
+    epinions: Path | None = None
+    """Folder of Epinions, which the table of clicks needs: train.tsv.gz and test.tsv.gz."""
     movietweetings: Path | None = None
     """Folder of MovieTweetings, which one of the six kinds needs."""
     options: str = ""
@@ -135,10 +64,13 @@ class Results:
     def __post_init__(self) -> None:
         if not self.seeds >= 1:
             raise ValueError(f"--seeds must be 1 or more, got {self.seeds}: it is how often each setting is run")
-        if self.only == "ml_100k" and self.movielens_100k is None:
-            raise ValueError("the table ml_100k needs the data: give the folder with --movielens-100k")
+        if self.only in FOLDERS and _folder(self, self.only) is None:
+            option = FOLDERS[self.only].replace("_", "-")
+            raise ValueError(f"the table {self.only} needs the data: give the folder with --{option}")
         if self.only not in (None, "ml_100k", KINDS):
             refuse_idle(self, ("movielens_100k",), f"for the table {self.only}: drop --only")
+        if self.only not in (None, "clicks"):
+            refuse_idle(self, ("epinions",), f"for the table {self.only}: drop --only")
         if self.only not in (None, KINDS):
             refuse_idle(self, ("movietweetings", "anywhere"), f"for the table {self.only}: drop --only")
         if self.only not in (None, "new_users"):
@@ -176,8 +108,13 @@ def seeded(args: Results, name: str, at: int) -> list[dict[str, Any]]:
     return found
 
 
+def _folder(args: Results, name: str) -> Path | None:
+    """The folder that a table's data are in, where it needs one."""
+    return getattr(args, FOLDERS[name]) if name in FOLDERS else None
+
+
 def _data(args: Results, name: str) -> str:
-    return f"--data {shlex.quote(str(args.movielens_100k))}" if name == "ml_100k" else ""
+    return f"--data {shlex.quote(str(_folder(args, name)))}" if name in FOLDERS else ""
 
 
 def _splits(setting: str) -> str:
@@ -274,7 +211,7 @@ def text_of(args: Results, page: Path, names: Sequence[str]) -> str:
 
 def main(args: Results) -> None:
     """Write the tables asked for."""
-    every = [name for name in TABLES if name != "ml_100k" or args.movielens_100k]
+    every = [name for name in TABLES if name not in FOLDERS or _folder(args, name)]
     chosen = [args.only] if args.only else [*every, KINDS]
     pages = by_page(args, chosen)
     texts = {page: text_of(args, page, [name for name in chosen if pages[name] == page]) for page in pages.values()}

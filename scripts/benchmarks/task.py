@@ -5,7 +5,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -13,12 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Model = TypeVar("Model")
-CLICKS_RANK = 128
-"""Of models of clicks."""
-SYNTHETIC = (2_000_000, 100_000, 20_000, 64)
-"""Pairs, users, items and rank of made-up clicks."""
 Score = dict[str, float]
-Round = Callable[[], float | Score]
+Round = Callable[[], float | Mapping[str, float | str]]
 """One turn of a system: measures once and returns the number, or several by name."""
 Rounds = dict[str, Round]
 
@@ -39,15 +35,6 @@ class Triples(NamedTuple):
     rating: np.ndarray
 
 
-class Clicked(NamedTuple):
-    """Clicks as coordinates."""
-
-    user: np.ndarray
-    item: np.ndarray
-    n_users: int
-    n_items: int
-
-
 @dataclasses.dataclass(frozen=True)
 class Task:
     """One data set for all systems: ratings to train on and to test on, and new users to fold in.
@@ -63,7 +50,9 @@ class Task:
         low: Lowest rating there is.
         high: Highest.
         clicks: Rows (user, item) of clicks to train on.
-        clicks_hidden: Clicks to be ranked high.
+        clicks_kept: Which of them settings are tried on; the rest is the validation part.
+        trials: Settings that every library of clicks may try.
+        chosen: Which of its settings each library was best with, by its name, as JSON.
         rank: Number of factors of the models that users are folded into.
         profile: Ratings of the user who is folded in alone.
         calls: Calls that are timed in a round.
@@ -81,7 +70,9 @@ class Task:
     low: float
     high: float
     clicks: np.ndarray
-    clicks_hidden: np.ndarray
+    clicks_kept: np.ndarray
+    trials: int = 8
+    chosen: str = "{}"
     rank: int = 64
     profile: int = 20
     calls: int = 300
@@ -147,71 +138,6 @@ class Task:
     def rmse(self, predicted: ArrayLike) -> float:
         """Error of predictions for `test`, clipped to the scale."""
         return float(np.sqrt(np.mean((np.clip(predicted, self.low, self.high) - self.hidden().rating) ** 2)))
-
-    def clicked(self) -> "Clicked":
-        """The clicks, and how many users and items they are of."""
-        user, item = self.clicks.T
-        return Clicked(user, item, 1 + int(user.max()), 1 + int(item.max()))
-
-    def made_up(self) -> "Clicked":
-        """As many clicks as `SYNTHETIC` says, of users and items as unequal as in the data."""
-        pairs, users, items = (self.size(count) for count in SYNTHETIC[:3])
-        rng, shares = np.random.default_rng(0), []
-        for column, rows in zip(self.clicks.T, (users, items), strict=True):
-            count = np.sort(np.bincount(column)[np.unique(column)])[::-1].astype(float)
-            share = np.interp(np.linspace(0, 1, rows), np.linspace(0, 1, len(count)), count)
-            shares.append(share / share.sum())
-        drawn = [rng.choice(len(share), 2 * pairs, p=share) for share in shares]
-        code = np.unique(drawn[0].astype(np.int64) * items + drawn[1])
-        user, item = np.divmod(rng.permutation(code)[:pairs], items)
-        return Clicked(user.astype(np.int32), item.astype(np.int32), users, items)
-
-    def ranked(self, users: np.ndarray, items: np.ndarray) -> Score:
-        """NDCG@10 and recall@20 of the hidden clicks by the product of factors, the training clicks left out."""
-        known, hidden = self.clicks, self.clicks_hidden
-        asked = np.unique(hidden[:, 0])
-        discount, ndcg, recall = 1 / np.log2(np.arange(2, 12)), [], []
-        for start in range(0, len(asked), 512):
-            rows = asked[start : start + 512]
-            score, relevant = users[rows] @ items.T, np.zeros((len(rows), len(items)), bool)
-            for pairs, mark in ((known, None), (hidden, relevant)):
-                of = pairs[np.isin(pairs[:, 0], rows)]
-                at = np.searchsorted(rows, of[:, 0]), of[:, 1]
-                if mark is None:
-                    score[at] = -np.inf
-                else:
-                    mark[at] = True
-            best = np.argsort(-score, 1, kind="stable")[:, :20]
-            hit, n = np.take_along_axis(relevant, best, 1), relevant.sum(1)
-            ndcg.append((hit[:, :10] @ discount) / np.cumsum(discount)[np.minimum(n, 10) - 1])
-            recall.append(hit.sum(1) / np.minimum(n, 20))
-        return {"ndcg10": float(np.concatenate(ndcg).mean()), "recall20": float(np.concatenate(recall).mean())}
-
-    def sweeps(self, fit: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Round:
-        """A round of a fit of so many sweeps: seconds of one, from fits of 4 and of 16, and how that one ranks."""
-
-        def turn() -> Score:
-            seconds = []
-            for sweeps in (4, 16):
-                start = time.perf_counter()
-                factors = fit(sweeps)
-                seconds.append(time.perf_counter() - start)
-            return {"sweep_seconds": (seconds[1] - seconds[0]) / 12, **self.ranked(*factors)}
-
-        return turn
-
-    def only_sweeps(self, fit: Callable[[int], object]) -> Round:
-        """Seconds of a sweep, from fits of 1 and of 4."""
-
-        def turn() -> Score:
-            seconds = []
-            for sweeps in (1, 4):
-                start = time.perf_counter()
-                fit(sweeps)
-                seconds.append(time.perf_counter() - start)
-            return {"sweep_seconds": (seconds[1] - seconds[0]) / 3}
-
-        return turn
 
     def trial(self, fit: Callable[[], Model], predict: Callable[[Model], ArrayLike]) -> Score:
         """Seconds of a fit and the error of what it predicts."""

@@ -58,7 +58,9 @@ class Worker:
         """End the process."""
         self.process.kill()
         self.process.wait()
-        self.log.close()
+        for stream in (self.process.stdin, self.process.stdout, self.log):
+            if stream is not None:
+                stream.close()
 
     def _answer(self, field: str) -> Any:  # noqa: ANN401
         stream = self.process.stdout

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from benchmarks.task import Rounds, Task
 
-CORES = {"fold_in_single": 1, "fold_in_single_by_users": 1, "recommend": 2}
+CORES = {
+    "fold_in_single": 1,
+    "fold_in_single_by_users": 1,
+    "recommend": 2,
+    "clicks": 2,
+    "clicks_one": 1,
+    "clicks_many": 2,
+    "clicks_written": 1,
+}
 """Cores that every system has for a measurement; else all. One for one request at a time: a request that wakes another
 core waits for it."""
 

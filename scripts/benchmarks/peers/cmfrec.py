@@ -4,7 +4,8 @@ import cmfrec
 import numpy as np
 from scipy import sparse
 
-from benchmarks.task import CLICKS_RANK, SYNTHETIC, Clicked, Rounds, Task
+from benchmarks.clicking import Clicked, Settings, System, sweeps, trials
+from benchmarks.task import Rounds, Task
 
 REG = [5, 3, 12, 12, 12, 12]
 """Of the users' biases, the items', the users' factors, the items', and of two matrices that aren't used here."""
@@ -21,20 +22,28 @@ def fold_in_single(task: Task) -> Rounds:
     return {"cmfrec factors_warm": lambda: 1e3 * task.p50(call)}
 
 
+def of_clicks(of: Clicked, settings: Settings, rank: int, sweeps: int) -> cmfrec.CMF_implicit:
+    """The model of clicks, by conjugate gradients with two threads."""
+    fixed = {"use_float": True, "nthreads": 2, "random_state": 0, "verbose": False}
+    return cmfrec.CMF_implicit(k=rank, niter=sweeps, **fixed, **settings).fit(of.matrix().tocoo())
+
+
+SYSTEM = System(
+    "cmfrec",
+    [{"alpha": alpha, "lambda_": reg} for alpha in (10.0, 30.0) for reg in (20.0, 60.0, 180.0, 540.0)],
+    of_clicks,
+    lambda model: (model.A_, model.B_),
+)
+
+
+def clicks_trials(task: Task) -> Rounds:
+    """Its settings."""
+    return trials(task, SYSTEM)
+
+
 def clicks(task: Task) -> Rounds:
-    """Sweeps of the model of clicks, `CMF_implicit`, by conjugate gradients with two threads."""
-
-    def fit(of: Clicked, rank: int, sweeps: int) -> tuple[np.ndarray, np.ndarray]:
-        seen = sparse.coo_matrix((np.ones(len(of.user), np.float32), (of.user, of.item)), (of.n_users, of.n_items))
-        settings = {"lambda_": 5.0, "alpha": 10.0, "use_float": True, "nthreads": 2, "random_state": 0}
-        model = cmfrec.CMF_implicit(k=rank, niter=sweeps, verbose=False, **settings).fit(seen)
-        return model.A_, model.B_
-
-    made_up = task.made_up()
-    return {
-        "cmfrec": task.sweeps(lambda sweeps: fit(task.clicked(), CLICKS_RANK, sweeps)),
-        "cmfrec, synthetic": task.only_sweeps(lambda sweeps: fit(made_up, SYNTHETIC[-1], sweeps)),
-    }
+    """Sweeps of the model of clicks."""
+    return sweeps(task, SYSTEM)
 
 
 def fold_in_batch(task: Task) -> Rounds:

@@ -5,7 +5,19 @@ from implicit.als import AlternatingLeastSquares
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from benchmarks.task import CLICKS_RANK, SYNTHETIC, Clicked, Rounds, Task
+from benchmarks.clicking import (
+    Clicked,
+    Settings,
+    System,
+    for_strangers,
+    made_up,
+    many_users,
+    one_user,
+    rank,
+    sweeps,
+    trials,
+)
+from benchmarks.task import Rounds, Task
 
 
 def fold_in_single(task: Task) -> Rounds:
@@ -21,21 +33,43 @@ def fold_in_single(task: Task) -> Rounds:
     return {"implicit recalculate_user, reference": lambda: 1e3 * task.p50(call)}
 
 
+def fit(of: Clicked, settings: Settings, rank: int, sweeps: int, threads: int = 2) -> AlternatingLeastSquares:
+    """A model of clicks, with one thread of BLAS in each of its own, as implicit advises."""
+    model = AlternatingLeastSquares(factors=rank, iterations=sweeps, random_state=0, num_threads=threads, **settings)
+    with threadpool_limits(1, "blas"):
+        model.fit(of.matrix(), show_progress=False)
+    return model
+
+
+SYSTEM = System(
+    "implicit",
+    [{"alpha": alpha, "regularization": reg} for alpha in (10, 30) for reg in (20, 60, 180, 540)],
+    fit,
+    lambda model: (model.user_factors, model.item_factors),
+)
+
+
+def clicks_trials(task: Task) -> Rounds:
+    """Its settings."""
+    return trials(task, SYSTEM)
+
+
 def clicks(task: Task) -> Rounds:
-    """Sweeps of ALS with two threads, and the setting that did best on Epinions' test part of five."""
+    """Sweeps of ALS."""
+    return sweeps(task, SYSTEM)
 
-    def fit(of: Clicked, rank: int, sweeps: int) -> tuple[np.ndarray, np.ndarray]:
-        seen = sparse.csr_matrix((np.ones(len(of.user), np.float32), (of.user, of.item)), (of.n_users, of.n_items))
-        settings = {"alpha": 10, "regularization": 1, "random_state": 0, "num_threads": 2}
-        model = AlternatingLeastSquares(factors=rank, iterations=sweeps, **settings)
-        with threadpool_limits(1, "blas"):
-            model.fit(seen, show_progress=False)
-        return model.user_factors, model.item_factors
 
-    made_up = task.made_up()
+def clicks_one(task: Task) -> Rounds:
+    """`recalculate_user` with one thread, which is faster for one user."""
+    model = fit(made_up(task), SYSTEM.chosen(task), rank(task), 3, threads=1)
+    return {"implicit recalculate_user": one_user(task, lambda new: model.recalculate_user(0, new))}
+
+
+def clicks_many(task: Task) -> Rounds:
+    """The same of many, with two threads."""
+    model = for_strangers(task, SYSTEM)
     return {
-        "implicit": task.sweeps(lambda sweeps: fit(task.clicked(), CLICKS_RANK, sweeps)),
-        "implicit, synthetic": task.only_sweeps(lambda sweeps: fit(made_up, SYNTHETIC[-1], sweeps)),
+        "implicit recalculate_user": many_users(task, lambda new: model.recalculate_user(np.arange(new.shape[0]), new))
     }
 
 

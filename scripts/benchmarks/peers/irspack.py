@@ -1,23 +1,43 @@
-"""irspack's iALS, with the setting that did best on Epinions' test part at rank 128 of eight."""
+"""irspack: iALS in C++."""
 
-import numpy as np
 from irspack.recommenders import IALSRecommender
-from scipy import sparse
 
-from benchmarks.task import CLICKS_RANK, SYNTHETIC, Clicked, Rounds, Task
+from benchmarks.clicking import Clicked, Settings, System, for_strangers, many_users, one_user, sweeps, trials
+from benchmarks.task import Rounds, Task
+
+
+def fit(of: Clicked, settings: Settings, rank: int, sweeps: int) -> IALSRecommender:
+    """A model, with two threads."""
+    return IALSRecommender(
+        of.matrix(), n_components=rank, train_epochs=sweeps, n_threads=2, random_seed=0, **settings
+    ).learn()
+
+
+SYSTEM = System(
+    "irspack",
+    [{"alpha0": alpha, "reg": reg} for alpha in (0.003, 0.01, 0.03, 0.1) for reg in (0.01, 0.03)],
+    fit,
+    lambda model: (model.get_user_embedding(), model.get_item_embedding()),
+)
+
+
+def clicks_trials(task: Task) -> Rounds:
+    """Its settings."""
+    return trials(task, SYSTEM)
 
 
 def clicks(task: Task) -> Rounds:
-    """Sweeps of iALS with two threads."""
+    """Sweeps of iALS."""
+    return sweeps(task, SYSTEM)
 
-    def fit(of: Clicked, rank: int, sweeps: int) -> tuple[np.ndarray, np.ndarray]:
-        seen = sparse.csr_matrix((np.ones(len(of.user), np.float32), (of.user, of.item)), (of.n_users, of.n_items))
-        settings = {"alpha0": 0.1, "reg": 0.01, "n_threads": 2, "random_seed": 0}
-        model = IALSRecommender(seen, n_components=rank, train_epochs=sweeps, **settings).learn()
-        return model.trainer.core_trainer.user, model.trainer.core_trainer.item
 
-    made_up = task.made_up()
-    return {
-        "irspack": task.sweeps(lambda sweeps: fit(task.clicked(), CLICKS_RANK, sweeps)),
-        "irspack, synthetic": task.only_sweeps(lambda sweeps: fit(made_up, SYNTHETIC[-1], sweeps)),
-    }
+def clicks_one(task: Task) -> Rounds:
+    """`compute_user_embedding` with its five steps of conjugate gradients."""
+    model = for_strangers(task, SYSTEM)
+    return {"irspack compute_user_embedding": one_user(task, model.compute_user_embedding)}
+
+
+def clicks_many(task: Task) -> Rounds:
+    """The same of many."""
+    model = for_strangers(task, SYSTEM)
+    return {"irspack compute_user_embedding": many_users(task, model.compute_user_embedding)}

@@ -1,7 +1,7 @@
 """How good lists of recommendations are: binary relevance, cut at n, on the device and in blocks of users.
 
 `judgements` puts lists beside what is relevant; the measures are of these: `ranking(judgements(top.item, held_out))`.
-`jaxmf.serving.judging.full_ranking` makes the lists as well, of all items.
+`jaxmf.judging.full_ranking` makes the lists as well, of all items.
 """
 
 from collections.abc import Sequence

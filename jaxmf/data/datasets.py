@@ -87,12 +87,12 @@ def read(
     *,
     user: str = "user",
     item: str = "item",
-    rating: str = "rating",
+    rating: str | None = "rating",
     weight: str | None = None,
     timestamp: str | None = None,
-    duplicates: Duplicates = "error",
+    duplicates: Duplicates | None = None,
 ) -> Dataset:
-    """Ratings of a CSV, JSON-lines or Parquet file (by its ending); the rest as in `from_frame`.
+    """Ratings or clicks of a CSV, JSON-lines or Parquet file (by its ending); the rest as in `from_frame`.
 
     Separators, a byte order mark, commas at a row's end, decimal commas and comments before the header are seen; what
     isn't certain is refused, and said by a `jaxmf.datasets.File`. Ids are whole numbers where all are written as such,

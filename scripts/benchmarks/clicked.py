@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import sparse
 
 import jaxmf
 from benchmarks import clicking
@@ -57,10 +56,10 @@ def clicks(task: Task) -> Rounds:
 
 def clicks_one(task: Task) -> Rounds:
     """Arrays in, row out."""
-    model = clicking.for_strangers(task, SYSTEM)
+    model, liked = clicking.for_strangers(task, SYSTEM), np.ones(clicking.PROFILE, np.float32)
 
-    def call(new: sparse.csr_matrix) -> object:
-        return np.asarray(jaxmf.fold_in.fold_in_user(model, new.indices, new.data).params.user.factors)
+    def call(items: np.ndarray) -> object:
+        return np.asarray(jaxmf.fold_in.fold_in_user(model, items, liked).params.user.factors)
 
     return {"jaxmf": clicking.one_user(task, call)}
 

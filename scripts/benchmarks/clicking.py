@@ -140,8 +140,8 @@ def strangers(task: Task) -> np.ndarray:
 
 
 def rows_of(items: np.ndarray, n_items: int) -> sparse.csr_matrix:
-    """New users as a matrix, a row each."""
-    users, n = items.shape
+    """New users as a matrix, a row each; of one user the items alone will do."""
+    users, n = np.atleast_2d(items).shape
     return sparse.csr_matrix(
         (np.ones(users * n, np.float32), items.ravel(), np.arange(0, users * n + 1, n)), (users, n_items)
     )
@@ -152,10 +152,10 @@ def for_strangers(task: Task, system: System) -> Any:  # noqa: ANN401 a model of
     return system.fit(made_up(task), system.chosen(task), rank(task), 3)
 
 
-def one_user(task: Task, call: Callable[[sparse.csr_matrix], object]) -> Round:
-    """Milliseconds of a call for one new user, made into a matrix on the way."""
-    items, n_items = strangers(task), task.size(SYNTHETIC[2])
-    return lambda: 1e3 * task.p50(lambda at: call(rows_of(items[at % len(items)][None], n_items)))
+def one_user(task: Task, call: Callable[[np.ndarray], object]) -> Round:
+    """Milliseconds of a call for one new user, of the items."""
+    items = strangers(task)
+    return lambda: 1e3 * task.p50(lambda at: call(items[at % len(items)]))
 
 
 def many_users(task: Task, call: Callable[[sparse.csr_matrix], object]) -> Round:

@@ -14,6 +14,7 @@ from benchmarks.clicking import (
     many_users,
     one_user,
     rank,
+    rows_of,
     sweeps,
     trials,
 )
@@ -62,7 +63,11 @@ def clicks(task: Task) -> Rounds:
 def clicks_one(task: Task) -> Rounds:
     """`recalculate_user` with one thread, which is faster for one user."""
     model = fit(made_up(task), SYSTEM.chosen(task), rank(task), 3, threads=1)
-    return {"implicit recalculate_user": one_user(task, lambda new: model.recalculate_user(0, new))}
+
+    def call(items: np.ndarray) -> object:
+        return model.recalculate_user(0, rows_of(items, len(model.item_factors)))
+
+    return {"implicit recalculate_user": one_user(task, call)}
 
 
 def clicks_many(task: Task) -> Rounds:

@@ -1,8 +1,9 @@
 """irspack: iALS in C++."""
 
+import numpy as np
 from irspack.recommenders import IALSRecommender
 
-from benchmarks.clicking import Clicked, Settings, System, for_strangers, many_users, one_user, sweeps, trials
+from benchmarks.clicking import Clicked, Settings, System, for_strangers, many_users, one_user, rows_of, sweeps, trials
 from benchmarks.task import Rounds, Task
 
 
@@ -34,7 +35,11 @@ def clicks(task: Task) -> Rounds:
 def clicks_one(task: Task) -> Rounds:
     """`compute_user_embedding` with its five steps of conjugate gradients."""
     model = for_strangers(task, SYSTEM)
-    return {"irspack compute_user_embedding": one_user(task, model.compute_user_embedding)}
+
+    def call(items: np.ndarray) -> object:
+        return model.compute_user_embedding(rows_of(items, model.n_items))
+
+    return {"irspack compute_user_embedding": one_user(task, call)}
 
 
 def clicks_many(task: Task) -> Rounds:

@@ -61,6 +61,6 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_a_file_of_clicks_needs_no_rating(tmp_path):
     path = tmp_path / "clicks.csv"
     path.write_text("user,item\na,1\na,1\nb,2\n")
-    ratings = datasets.read(path, rating=None).ratings
+    ratings = datasets.read(datasets.File(path, sep=","), rating=None).ratings
     assert ratings.rating.tolist() == [1, 1]
     assert ratings.weight.tolist() == [2, 1]

@@ -39,9 +39,9 @@ docs: $(INSTALLED)
 	$(RUN) -m sphinx -W --keep-going -j $(JOBS) -b html docs docs/_build/html
 
 # The tables of the results page and of the six kinds of ratings, and the first page's picture, with the times of
-# `make benchmark` where that has run: about three quarters of an hour.
+# `make benchmark` where that has run: about three quarters of an hour. EPINIONS=FOLDER adds the table of clicks.
 results: $(INSTALLED)
-	$(RUN) scripts/results.py --out $(RESULTS)/results --page docs/results.md --anywhere docs/anywhere.md --pictures docs/_static $(addprefix --benchmark ,$(wildcard $(RESULTS)/benchmark.json))
+	$(RUN) scripts/results.py --out $(RESULTS)/results --page docs/results.md --anywhere docs/anywhere.md --pictures docs/_static $(addprefix --epinions ,$(EPINIONS)) $(addprefix --benchmark ,$(wildcard $(RESULTS)/benchmark.json))
 
 # Other libraries, in an environment of their own; nothing else should run at the time.
 benchmark: $(INSTALLED)

@@ -126,12 +126,16 @@ def in_axes(model: Params, gram: Gram) -> tuple[Params, Float[Array, " k"]]:
     return model.replace(user=user, item=item), spectrum
 
 
-@jax.custom_batching.sequential_vmap
 def eigen(matrix: Float[Array, "k k"]) -> tuple[Float[Array, " k"], Float[Array, "k k"]]:
     """Eigenvalues and eigenvectors of one symmetric matrix; of several one after the other.
 
     The one routine of LAPACK on the way, and never batched: batched ones can block each other for ever.
     """
+    return _eigen(matrix)
+
+
+@jax.custom_batching.sequential_vmap
+def _eigen(matrix: Float[Array, "k k"]) -> tuple[Float[Array, " k"], Float[Array, "k k"]]:
     return jnp.linalg.eigh(matrix)
 
 

@@ -55,6 +55,12 @@ def solve(
     return lax.while_loop(unfinished, improve, start)[1]
 
 
+def first_step(rhs: Table, diagonal: Table, curvature: Callable[[Table], Float[Array, " b"]]) -> Table:
+    """What `solve` finds in one step, by dᵀAd alone: its length takes no residual, and so no whole matvec."""
+    ahead = rhs / diagonal
+    return ahead.scale(_ratio(rhs.dot(ahead), curvature(ahead)))
+
+
 def _ratio(a: Float[AnyArray, " b"], b: Float[AnyArray, " b"]) -> Float[Array, " b"]:
     """a/b, and 0 where b is not positive: a row that is solved stays where it is."""
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)

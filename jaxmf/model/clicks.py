@@ -97,7 +97,7 @@ class Clicks(struct.PyTreeNode):
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """What ratings and weights count as beside the background of all pairs; weights of 0 stay 0."""
         rating, weight = jnp.asarray(rating), jnp.asarray(weight)
-        counted = {"linear": jnp.abs, "log": lambda w: jnp.log2(1 + w), "once": jnp.sign}[self.confidence]
+        counted = {"linear": lambda w: w, "log": lambda w: jnp.log2(1 + w), "once": jnp.sign}[self.confidence]
         weight = jnp.asarray(counted(weight))
         if self.doubly:
             return rating, weight

@@ -45,48 +45,70 @@ def linearised(problem: Problem, x: Table) -> Equations:
     and for a linear kernel it is the other side's factors as they are.
     By shape, the matvec goes over the ratings, J and Jᵀ, or over each row's Gram matrix.
     """
-    block, (b, k), axes = problem.block, x.factors.shape, layout(x.rank)
-    away = problem.mean - x
-    prior_rhs, prior_loss = away * problem.precision - problem.unseen(x), away.dot(away * problem.precision)
-    if gram_first(block, b, k):
-
-        def grams(part: Block) -> tuple[Float[Array, "b c c"], Table, Float[Array, " b"]]:
-            j, error = _gradients(problem, x, part)
-            columns = axes.index("k")
-            flat = jnp.concatenate([jnp.expand_dims(j.bias, columns), j.factors], columns)
-            weighted = jnp.expand_dims(part.weight, columns) * flat
-            gram = jnp.einsum(f"{axes},{axes.replace('k', 'l')}->pkl", weighted, flat)
-            squares = by_row(part, b, jnp.sum(part.weight * error**2, -1))
-            return by_row(part, b, gram), _transposed(part, b, j, part.weight * error, k), squares
-
-        gram, rhs, squares = sum_parts(grams, block)
-        traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
-        times = _by_matrix(gram, problem)
-
-        def matvec(d: Table) -> Table:
-            return times(d)
-
-        def curvature(d: Table) -> Float[Array, " b"]:
-            return d.dot(times(d))
-
+    block, b = problem.block, len(x)
+    away, unseen = problem.mean - x, problem.unseen(x)
+    of = _by_grams(problem, x) if gram_first(block, b, x.rank) else _by_ratings(problem, x)
+    if problem.background is None:
+        diagonal = _mean_diagonal(*of.traces, of.rhs)
     else:
-        j, error = _gradients(problem, x, block)
+        diagonal = _of_background(problem.background, block, b)
+    return Equations(
+        lambda d: of.matvec(d) + problem.held(d),
+        of.rhs + away * problem.precision - unseen,
+        diagonal + problem.precision,
+        of.squares + away.dot(away * problem.precision) + x.dot(unseen),
+        lambda d: of.curvature(d) + d.dot(problem.held(d)),
+    )
 
-        def along(d: Table) -> Float[Array, "p w"]:
-            of_page = d[block.owner]
-            return j.bias * of_page.bias[:, None] + jnp.einsum(f"{axes},pk->pw", j.factors, of_page.factors)
 
-        def matvec(d: Table) -> Table:
-            return _transposed(block, b, j, block.weight * along(d), k) + problem.held(d)
+class _Observed(NamedTuple):
+    """The part of `Equations` that the ratings make: JᵀWJ, JᵀWe and Σ w e², and the traces of JᵀWJ's two parts."""
 
-        def curvature(d: Table) -> Float[Array, " b"]:
-            return by_row(block, b, jnp.sum(block.weight * along(d) ** 2, -1)) + d.dot(problem.held(d))
+    matvec: cg.MatVec
+    rhs: Table
+    traces: tuple[Float[Array, " b"], Float[Array, " b"]]
+    squares: Float[Array, " b"]
+    curvature: Callable[[Table], Float[Array, " b"]]
 
-        rhs, traces = _transposed(block, b, j, block.weight * error, k), _traces(j, block, b, k)
-        squares = by_row(block, b, jnp.sum(block.weight * error**2, -1))
-    scale = _mean_diagonal(*traces, rhs) if problem.background is None else _of_background(problem.background, block, b)
-    scale += problem.precision
-    return Equations(matvec, rhs + prior_rhs, scale, squares + prior_loss + x.dot(problem.unseen(x)), curvature)
+
+def _by_grams(problem: Problem, x: Table) -> _Observed:
+    """By each row's Gram matrix."""
+    (b, k), axes = x.factors.shape, layout(x.rank)
+    columns = axes.index("k")
+
+    def grams(part: Block) -> tuple[Float[Array, "b c c"], Table, Float[Array, " b"]]:
+        j, error = _gradients(problem, x, part)
+        flat = jnp.concatenate([jnp.expand_dims(j.bias, columns), j.factors], columns)
+        weighted = jnp.expand_dims(part.weight, columns) * flat
+        gram = jnp.einsum(f"{axes},{axes.replace('k', 'l')}->pkl", weighted, flat)
+        squares = by_row(part, b, jnp.sum(part.weight * error**2, -1))
+        return by_row(part, b, gram), _transposed(part, b, j, part.weight * error, k), squares
+
+    gram, rhs, squares = sum_parts(grams, problem.block)
+    traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
+    matvec = _by_matrix(gram)
+    return _Observed(matvec, rhs, traces, squares, lambda d: d.dot(matvec(d)))
+
+
+def _by_ratings(problem: Problem, x: Table) -> _Observed:
+    """By the ratings, J and Jᵀ."""
+    block, (b, k) = problem.block, x.factors.shape
+    j, error = _gradients(problem, x, block)
+
+    def along(d: Table) -> Float[Array, "p w"]:
+        of_page = d[block.owner]
+        return j.bias * of_page.bias[:, None] + jnp.einsum(f"{layout(k)},pk->pw", j.factors, of_page.factors)
+
+    def squares(of_slot: Float[Array, "p w"]) -> Float[Array, " b"]:
+        return by_row(block, b, jnp.sum(block.weight * of_slot**2, -1))
+
+    return _Observed(
+        lambda d: _transposed(block, b, j, block.weight * along(d), k),
+        _transposed(block, b, j, block.weight * error, k),
+        _traces(j, block, b, k),
+        squares(error),
+        lambda d: squares(along(d)),
+    )
 
 
 def _of_background(background: Background, block: Block, b: int) -> Table:
@@ -126,14 +148,14 @@ def curved(problem: Problem, x: Table, share: Float[Array, " b"]) -> tuple[Float
             return sums(part, (losses, gradient, columns))
 
         losses, gradient, matrix = sum_parts(matrices, block)
-        matvec = _by_matrix(matrix, problem)
+        observed = _by_matrix(matrix)
     else:
         of_page, slope, hessian = of_pages(block)
         losses, gradient = sums(block, (of_page, slope))
-        matvec = lambda d: sums(block, hessian(d[block.owner])) + d * precision  # noqa: E731
+        observed = lambda d: sums(block, hessian(d[block.owner]))  # noqa: E731
 
-    away = x - problem.mean
-    return losses + away.dot(away * precision), matvec, (problem.mean - x) * precision - gradient
+    away, rhs = x - problem.mean, (problem.mean - x) * precision - gradient
+    return losses + away.dot(away * precision), lambda d: observed(d) + d * precision, rhs
 
 
 def scale(problem: Problem, x: Table) -> Table:
@@ -154,8 +176,8 @@ def _gradients(problem: Problem, x: Table, part: Block) -> tuple[Table, Float[An
     return j, part.rating - predicted
 
 
-def _by_matrix(matrix: Float[Array, "b c c"], problem: Problem) -> cg.MatVec:
-    return lambda d: Table.of_matrix(jnp.einsum("bkl,bl->bk", matrix, d.matrix())) + problem.held(d)
+def _by_matrix(matrix: Float[Array, "b c c"]) -> cg.MatVec:
+    return lambda d: Table.of_matrix(jnp.einsum("bkl,bl->bk", matrix, d.matrix()))
 
 
 def _traces(j: Table, block: Block, b: int, rank: int) -> tuple[Float[Array, " b"], Float[Array, " b"]]:

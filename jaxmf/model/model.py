@@ -15,9 +15,9 @@ from jaxmf.model.kernels import Clicks, Kernel
 from jaxmf.model.links import Links
 from jaxmf.model.params import Params, predict
 from jaxmf.model.priors import DEFAULT, Priors
-from jaxmf.model.problem import Background, Problem, in_unit
+from jaxmf.model.problem import Problem, background_of, in_unit
 from jaxmf.model.rows import row_weights
-from jaxmf.model.tables import Gram, Table, resized
+from jaxmf.model.tables import Table, resized
 
 
 @no_type_check
@@ -80,9 +80,9 @@ class Model(struct.PyTreeNode):
         links = self.links
         if links is not None and self.implicit[1]:
             links = links._replace(item=links.item.take(kept))
-        taken = self.params.replace(user=self.params.user.take(kept))
-        counted = self.params.user.gram is not None
-        return self.replace(params=taken.counted() if counted else taken, links=links)
+        user = self.params.user.take(kept)
+        user = user if self.params.user.gram is None else user.counted()
+        return self.replace(params=self.params.replace(user=user), links=links)
 
     def grown(self, n_users: int, n_items: int) -> "Model":
         """The model with at least so many rows: new ones are 0, and so is what being rated by or of one says."""
@@ -113,10 +113,8 @@ class Model(struct.PyTreeNode):
         given, others, background = in_unit(block, self.kernel), self.params.item, None
         n = row_weights(block)
         if isinstance(self.kernel, Clicks):
-            gram = others.gram or Gram.of(others.factors)
-            share = self.kernel.share
-            background = Background(share * gram.matrix, share * gram.rows)
-            n = row_weights(given) + (background.weight if self.kernel.counts else 0.0)
+            background = background_of(self.kernel, (others if others.gram else others.counted()).gram)
+            n = background.counted(row_weights(given))
         mean = links.said_of(block, self.link() if self.implicit[0] else None, self.params.item.rank)
         mean = mean if said is None else said
         precision = self.priors.user.precision(n)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, ScalarLike
 from jaxmf.data.histories import Block
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Clicks, Kernel
-from jaxmf.model.tables import Table
+from jaxmf.model.tables import Gram, Table
 
 SLIM = 32
 """Rank below which the factors of a page's slots stand with the slots side by side in memory: what a processor takes at
@@ -29,10 +29,16 @@ class Background(struct.PyTreeNode):
     Attributes:
         matrix: G, the same for all rows, or its diagonal where the factors' axes are its own.
         weight: What these pairs weigh together.
+        counts: Whether that counts in the n of a row's prior.
     """
 
     matrix: Float[Array, "k k"] | Float[Array, " k"]
     weight: Float[Array, ""]
+    counts: bool = struct.field(pytree_node=False, default=False)
+
+    def counted(self, weight: Float[Array, " b"]) -> Float[Array, " b"]:
+        """The n of the prior of rows whose observed pairs weigh so much."""
+        return weight + self.weight if self.counts else weight
 
     def times(self, factors: Float[Array, "b k"]) -> Float[Array, "b k"]:
         """G times rows."""
@@ -106,6 +112,11 @@ class Problem(struct.PyTreeNode):
         slot = Table(0, axes.index("w") - 1)
         pairs = jax.vmap(jax.vmap(function, (None, slot, None), out_axes), (0, 0, None))
         return pairs(pages, others, self.offset)
+
+
+def background_of(kernel: Clicks, gram: Gram) -> Background:
+    """What the pairs with all rows of the other side come to, of which these are the sums."""
+    return Background(kernel.share * gram.matrix, kernel.share * gram.rows, kernel.counts)
 
 
 def in_unit(block: Block, kernel: Kernel) -> Block:

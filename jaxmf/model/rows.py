@@ -125,10 +125,8 @@ def step_rows(problem: Problem, start: Table, *, cg_steps: int) -> tuple[Table, 
     Conjugate gradients from 0 leave a residual at a right angle to their step δ, so that it lowers the loss by δᵀ·rhs.
     """
     matvec, rhs, scale, loss, curvature = linearised(problem.plain(), start)
-    if cg_steps == 1:  # its length takes no residual
-        ahead = rhs / scale
-        size, bend = rhs.dot(ahead), curvature(ahead)
-        ahead = ahead.scale(jnp.where(bend > 0, size / jnp.where(bend > 0, bend, 1), 0))
+    if cg_steps == 1:
+        ahead = cg.first_step(rhs, scale, curvature)
     else:
         ahead = cg.solve(matvec, rhs, scale, steps=cg_steps, tol=0.0)
     return start + ahead, loss - ahead.dot(rhs)

@@ -15,10 +15,9 @@ from jaxmf.model.kernels import Clicks
 from jaxmf.model.priors import CLICKS
 from jaxmf.serving.judging import full_ranking
 from jaxmf.training import als
-from jaxmf.training.configurations import PRIOR, WHOLE, numbers, priors
+from jaxmf.training.configurations import check_columns, columns, numbers, priors
 
-SETTINGS = (*WHOLE, "background", "epochs", *(side + name for side in ("", "user_", "item_") for name in PRIOR))
-
+SETTINGS = columns("background", "epochs")
 
 KERNEL = Clicks()
 """Whose settings count where a configuration leaves them out."""
@@ -62,9 +61,7 @@ def sweep(
     check(clicks, "clicks")
     if not len(folds) or not len(configurations):
         raise ValueError(f"{len(folds)} folds and {len(configurations)} configurations: give one or more of each")
-    unknown = [name for name in configurations if name not in SETTINGS]
-    if unknown:
-        raise ValueError(f"no setting {unknown[0]!r} of clicks: the columns may be {', '.join(SETTINGS)}")
+    check_columns(configurations, "clicks", SETTINGS)
     rows = configurations.to_dict("records")
     todo = [
         (at, row, fold) for at, row in zip(numbers(configurations), rows, strict=True) for fold in range(len(folds))

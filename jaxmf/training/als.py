@@ -59,7 +59,7 @@ def fit(  # noqa: PLR0913 a trainer
     check_rows(features, ratings.n_users, ratings.n_items)
     if isinstance(kernel, Clicks):
         return clicks.fit(key, ratings, kernel, features, clicks.Settings(rank, prior, epochs, steps, cg_steps), watch)
-    kernel, sweep = kernel.replace(unit=unit_of(ratings)), Sweep(steps, cg_steps or 3)
+    kernel, sweep = kernel.replace(unit=unit_of(ratings)), Sweep(steps, 3 if cg_steps is None else cg_steps)
     task = Task(key, ratings, kernel, rank, features, epochs, sweep, watch.progress)
     found = evidence.given_or_found(prior, task)
     settings = {"prior": found.told, "features": features, **sweep._asdict()}

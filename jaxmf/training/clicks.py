@@ -23,7 +23,7 @@ from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.priors import CLICKS, Prior, Priors, check
-from jaxmf.model.problem import Background, Problem, in_unit
+from jaxmf.model.problem import Problem, background_of, in_unit
 from jaxmf.model.tables import Gram, Table
 from jaxmf.training import loop
 from jaxmf.training.alternating import REMEDY, State
@@ -96,13 +96,13 @@ def half_sweep(
     """
     gram = Gram.of(model.item.factors)
     turned, spectrum = in_axes(model, gram)
-    user, item, share = turned.user, turned.item, kernel.share
-    background = Background(share * jnp.maximum(spectrum, 0), share * gram.rows)
+    user, item = turned.user, turned.item
+    background = background_of(kernel, gram.replace(matrix=jnp.maximum(spectrum, 0)))
 
     def solve(_: None, block: Block) -> tuple[None, tuple[Table, Half]]:
         given, x = in_unit(block, kernel), user[block.rows]
         weight = rows.row_weights(given)
-        precision = prior.precision(weight + (background.weight if kernel.counts else 0.0))
+        precision = prior.precision(background.counted(weight))
         zero = jax.tree.map(jnp.zeros_like, x)
         problem = Problem(kernel, model.offset, item, given, zero, precision, background)
         solved, loss = rows.step_rows(problem, x, cg_steps=cg_steps)
@@ -173,7 +173,7 @@ def fit(
     kernel = kernel.measured(ratings)
     _check(kernel, features, steps, watch)
     priors = check(CLICKS if prior is None else prior)
-    sweep = Sweep(cg_steps or 1)
+    sweep = Sweep(1 if cg_steps is None else cg_steps)
     state, log = loop.run(
         init(key, ratings, rank=rank),
         (histories(ratings), priors),

@@ -99,6 +99,36 @@ def numbers(configurations: pd.DataFrame) -> Int[np.ndarray, " rows"]:
     return settings.groupby(list(settings), sort=False).ngroup().to_numpy()
 
 
+def columns(*settings: str) -> tuple[str, ...]:
+    """What columns configurations may have: rank, seed, a prior's, and these `settings`."""
+    return (*WHOLE, *settings, *(side + name for side in ("", "user_", "item_") for name in PRIOR))
+
+
+def check_columns(configurations: pd.DataFrame, of: str, known: Sequence[str]) -> None:
+    """Refuse what is no configuration, whatever it is of.
+
+    Args:
+        configurations: The rows.
+        of: What they are of.
+        known: Columns that there may be.
+
+    Raises:
+        ValueError: If there is no row, a column is unknown, or a number that must be whole is not.
+    """
+    if not len(configurations):
+        raise ValueError("no configuration: give one row or more, from `grid` or `random`")
+    unknown = [name for name in configurations if name not in known]
+    if unknown:
+        raise ValueError(f"no setting {unknown[0]!r} of {of}: the columns may be {', '.join(known)}")
+    for name, lowest in WHOLE.items():
+        values = configurations[name].to_numpy() if name in configurations else np.array([lowest])
+        bad = ~((values >= lowest) & (values < 2**31) & (values % 1 == 0))
+        if bad.any():
+            raise ValueError(
+                f"{name} must be a whole number of {lowest} or more, got {values[bad][0]}: round it, or leave it out"
+            )
+
+
 def check(configurations: pd.DataFrame, trainer: Trainer) -> list[Priors]:
     """Each row's priors, when all its settings are in range.
 
@@ -109,21 +139,7 @@ def check(configurations: pd.DataFrame, trainer: Trainer) -> list[Priors]:
     Raises:
         ValueError: If there is no row, a column is unknown, or a value is out of range.
     """
-    if not len(configurations):
-        raise ValueError("no configuration: give one row or more, from `grid` or `random`")
-    known = [*WHOLE, *trainer.settings, *(side + name for side in ("", "user_", "item_") for name in PRIOR)]
-    unknown = [name for name in configurations if name not in known]
-    if unknown:
-        raise ValueError(
-            f"no setting {unknown[0]!r} of {type(trainer).__name__}: the columns may be {', '.join(known)}"
-        )
-    for name, lowest in WHOLE.items():
-        values = configurations[name].to_numpy() if name in configurations else np.array([lowest])
-        bad = ~((values >= lowest) & (values < 2**31) & (values % 1 == 0))
-        if bad.any():
-            raise ValueError(
-                f"{name} must be a whole number of {lowest} or more, got {values[bad][0]}: round it, or leave it out"
-            )
+    check_columns(configurations, type(trainer).__name__, columns(*trainer.settings))
     if "learning_rate" in configurations:
         values = configurations["learning_rate"].to_numpy()
         bad = ~((values > 0) & (values < np.inf))

@@ -102,6 +102,11 @@ class Benchmark(Run):
         asked = self.only.split(",")
         return [name for name in MEASUREMENTS if name in asked or (name in CLICKS and "clicks" in asked)]
 
+    @property
+    def of_clicks(self) -> bool:
+        """Whether any of it is of clicks."""
+        return not set(CLICKS).isdisjoint(self.measurements)
+
     def __post_init__(self) -> None:
         unknown = set(self.only.split(",")) - set(MEASUREMENTS)
         if unknown:
@@ -111,7 +116,7 @@ class Benchmark(Run):
         )
         if set(self.only.split(",")) <= set(ONCE):
             refuse_idle(self, ("rounds",), f"for {self.only}, which is measured once: measure more with --only")
-        if not set(self.measurements) & set(CLICKS):
+        if not self.of_clicks:
             refuse_idle(self, ("trials",), f"for {self.only}, where no settings are chosen: add clicks to --only")
         if not 1 <= self.trials <= 8:
             raise ValueError(f"--trials must be between 1 and 8, got {self.trials}: so many settings are known")
@@ -225,11 +230,11 @@ def main(args: Benchmark) -> None:
     result: dict[str, Any] = {"machine": before, "versions": versions, "quick": args.quick, "rounds": {}}
     result |= {name: {} for name in MEASUREMENTS.values()}
     with tempfile.TemporaryDirectory() as folder:
-        path, pairs = Path(folder) / "task.npz", clicks.load(args, 4.0)
+        path, pairs = Path(folder) / "task.npz", clicks.load(args, 4.0) if args.of_clicks else clicks.NONE
         task = make_task(args, pairs)
         task.save(path)
         bench = Bench(path, pythons, unavailable)
-        if set(args.measurements) & set(CLICKS):
+        if args.of_clicks:
             result[TRIALS] = bench.tune(task, pairs)
         for measurement in args.measurements:
             name = MEASUREMENTS[measurement]

@@ -14,7 +14,7 @@ import jaxmf
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Clicks
 from jaxmf.model.params import Params
-from jaxmf.model.priors import CLICKS, Prior
+from jaxmf.model.priors import CLICKS
 from jaxmf.model.tables import Table
 
 PRIOR = CLICKS.user
@@ -58,6 +58,10 @@ class Pairs(NamedTuple):
 
     train: Ratings
     test: Ratings
+
+
+NONE = Pairs(*2 * [Ratings(*np.zeros((2, 0), np.int32), *np.zeros((2, 0), np.float32), n_users=0, n_items=0)])
+"""No clicks, for what is not about them."""
 
 
 def load(args: Run, threshold: float, *, official: bool = False) -> Pairs:
@@ -108,6 +112,8 @@ def known(train: Ratings, test: Ratings) -> Pairs:
 def kept(train: Ratings, seed: int) -> np.ndarray:
     """Which training clicks are kept where the rest is a validation part."""
     mask = np.zeros(len(train), bool)
+    if not len(train):
+        return mask
     mask[jaxmf.splits.hold_out(len(train), SHARE, seed=seed).train] = True
     return mask
 
@@ -131,44 +137,36 @@ def judged(answer: Any, pairs: Pairs) -> Any:  # noqa: ANN401 a number or severa
     return rest | {name: float(found[name]) for name in BESIDES[:2]}
 
 
-def kernel_of(args: Settings) -> Clicks:
-    """The kernel asked for."""
-    return Clicks(args.background, args.confidence)
-
-
-def searched(args: Any, train: Ratings) -> dict[str, float]:  # noqa: ANN401 settings of a run and of clicks
-    """The settings of `--search` that rank a validation part of the training pairs best, with their table."""
+def searched(args: Any, train: Ratings, settings: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 settings of a run
+    """The settings with those of `--search` that rank a validation part of the training pairs best; shows them all."""
+    scale = float(Clicks(confidence=args.confidence).measured(train).share)
     grid = jaxmf.tune.grid({"background": BACKGROUNDS, "factor_reg": FACTOR_REGS})
-    few = {"rank": args.rank, "seed": args.seed, "power": args.power, "extra": args.extra}
-    few |= {} if args.epochs is None else {"epochs": args.epochs}
-    scale = jaxmf.kernels.Clicks().measured(train).background
-    grid = grid.assign(background=grid["background"] * scale, **few)
+    grid = grid.assign(background=grid["background"] * scale, seed=args.seed)
+    grid = grid.assign(**{name: value for name, value in settings.items() if name not in grid})
     fold = jaxmf.splits.hold_out(len(train), SHARE, seed=args.seed_of_splits())
-    found = jaxmf.choosing.sweep(train, [fold], grid, kernel=kernel_of(args), progress=args.progress)
+    found = jaxmf.choosing.sweep(train, [fold], grid, kernel=Clicks(confidence=args.confidence), progress=args.progress)
     told = ["background", "factor_reg", *BESIDES]
     show("On a validation part", [dict(zip(told, row, strict=True)) for row in found[told].to_numpy().tolist()])
-    best = jaxmf.choosing.best(found)
-    return {name: float(best[name]) for name in ("background", "factor_reg")}
+    return jaxmf.choosing.best(found)
 
 
 def main(args: Any) -> None:  # noqa: ANN401 settings of a run and of clicks
     """Fit clicks and rank what was held out, then print, plot and save."""
-    pairs = load(args, args.threshold, official=args.official)
-    train, test = pairs
+    train, test = pairs = load(args, args.threshold, official=args.official)
     say(f"{len(train):,} clicks on {train.n_items:,} items by {train.n_users:,} users, {len(test):,} held out")
-    chosen = searched(args, train) if args.search else {"background": args.background, "factor_reg": args.factor_reg}
-    kernel = Clicks(chosen["background"], args.confidence).measured(train)
-    prior = Prior(factor_reg=chosen["factor_reg"], power=args.power, extra=args.extra)
-    epochs = {} if args.epochs is None else {"epochs": args.epochs}
-    key, watch = jax.random.key(args.seed), jaxmf.Watch(progress=args.progress)
-    fit = jaxmf.als.fit(key, train, kernel=kernel, rank=args.rank, prior=prior, watch=watch, **epochs)
-    found = jaxmf.judging.full_ranking(fit.model, train, test, cuts=CUTS)
+    names = ("rank", "factor_reg", "power", "extra", *([] if args.epochs is None else ["epochs"]))
+    settings = {name: getattr(args, name) for name in names}
+    settings = searched(args, train, settings) if args.search else settings | {"background": args.background}
+    kernel = Clicks(settings["background"], args.confidence).measured(train)
+    settings["background"] = float(kernel.share)
+    few, watch = jaxmf.choosing.fit_settings(settings, kernel), jaxmf.Watch(progress=args.progress)
+    fit = jaxmf.als.fit(jax.random.key(args.seed), train, watch=watch, **few)
+    found = jaxmf.judging.full_ranking(fit.model, *pairs, cuts=CUTS)
     args.log(fit.history)
     show("Ranking of all items", [found])
     sweeps = len(fit.history["loss"])
     with args.plot("objective", f"clicks, rank {args.rank}", "sweep", "objective a click") as axes:
         axes.plot(np.arange(1, sweeps + 1), fit.history["loss"], label="objective")
-    settings = {"rank": args.rank, "background": float(kernel.share), "factor_reg": chosen["factor_reg"]}
-    settings |= {"power": args.power, "extra": args.extra, "confidence": args.confidence, "epochs": sweeps}
+    told = settings | {"confidence": args.confidence, "epochs": sweeps}
     timed = {"sweep_seconds": fit.seconds / sweeps, "compile_seconds": fit.compile_seconds}
-    args.save({"feedback": "clicks", **found, "settings": settings, **timed})
+    args.save({"feedback": "clicks", **found, "settings": told, **timed})

@@ -44,16 +44,6 @@ SYSTEM = System(
 )
 
 
-def clicks_trials(task: Task) -> Rounds:
-    """Our settings, the package's own first."""
-    return clicking.trials(task, SYSTEM)
-
-
-def clicks(task: Task) -> Rounds:
-    """Sweeps of ALS."""
-    return clicking.sweeps(task, SYSTEM)
-
-
 def clicks_one(task: Task) -> Rounds:
     """Arrays in, row out."""
     model, liked = clicking.for_strangers(task, SYSTEM), np.ones(clicking.PROFILE, np.float32)

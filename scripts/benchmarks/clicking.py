@@ -58,7 +58,7 @@ class System(NamedTuple):
         return self.trials[json.loads(task.chosen).get(self.name, 0)]
 
 
-def trials(task: Task, system: System) -> Rounds:
+def clicks_trials(task: Task, system: System) -> Rounds:
     """A fit of each of the settings, without the validation part."""
     kept = clicked(task, task.clicks_kept)
 
@@ -69,7 +69,7 @@ def trials(task: Task, system: System) -> Rounds:
     return {f"{system.name}, trial {at}": trial(one) for at, one in enumerate(system.trials[: task.trials])}
 
 
-def sweeps(task: Task, system: System) -> Rounds:
+def clicks(task: Task, system: System) -> Rounds:
     """Seconds of a sweep and the factors that 16 of them give; and of one of many made-up clicks."""
     whole, many, settings = clicked(task), made_up(task), system.chosen(task)
     for of, width in ((whole, rank(task)), (many, SYNTHETIC[-1])):

@@ -4,7 +4,7 @@ import cmfrec
 import numpy as np
 from scipy import sparse
 
-from benchmarks.clicking import Clicked, Settings, System, sweeps, trials
+from benchmarks.clicking import Clicked, Settings, System
 from benchmarks.task import Rounds, Task
 
 REG = [5, 3, 12, 12, 12, 12]
@@ -34,16 +34,6 @@ SYSTEM = System(
     of_clicks,
     lambda model: (model.A_, model.B_),
 )
-
-
-def clicks_trials(task: Task) -> Rounds:
-    """Its settings."""
-    return trials(task, SYSTEM)
-
-
-def clicks(task: Task) -> Rounds:
-    """Sweeps of the model of clicks."""
-    return sweeps(task, SYSTEM)
 
 
 def fold_in_batch(task: Task) -> Rounds:

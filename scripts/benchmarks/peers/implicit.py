@@ -15,8 +15,6 @@ from benchmarks.clicking import (
     one_user,
     rank,
     rows_of,
-    sweeps,
-    trials,
 )
 from benchmarks.task import Rounds, Task
 
@@ -48,16 +46,6 @@ SYSTEM = System(
     fit,
     lambda model: (model.user_factors, model.item_factors),
 )
-
-
-def clicks_trials(task: Task) -> Rounds:
-    """Its settings."""
-    return trials(task, SYSTEM)
-
-
-def clicks(task: Task) -> Rounds:
-    """Sweeps of ALS."""
-    return sweeps(task, SYSTEM)
 
 
 def clicks_one(task: Task) -> Rounds:

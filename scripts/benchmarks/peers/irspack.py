@@ -3,7 +3,7 @@
 import numpy as np
 from irspack.recommenders import IALSRecommender
 
-from benchmarks.clicking import Clicked, Settings, System, for_strangers, many_users, one_user, rows_of, sweeps, trials
+from benchmarks.clicking import Clicked, Settings, System, for_strangers, many_users, one_user, rows_of
 from benchmarks.task import Rounds, Task
 
 
@@ -20,16 +20,6 @@ SYSTEM = System(
     fit,
     lambda model: (model.get_user_embedding(), model.get_item_embedding()),
 )
-
-
-def clicks_trials(task: Task) -> Rounds:
-    """Its settings."""
-    return trials(task, SYSTEM)
-
-
-def clicks(task: Task) -> Rounds:
-    """Sweeps of iALS."""
-    return sweeps(task, SYSTEM)
 
 
 def clicks_one(task: Task) -> Rounds:

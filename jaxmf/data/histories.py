@@ -5,7 +5,7 @@ pages' equations, so a page is all that the solver batches over: one shape serve
 with a million, and one compiled program a whole side.
 """
 
-from typing import NamedTuple, no_type_check
+from typing import NamedTuple, TypeVar, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike
 from jaxmf.data.arrays import to_numbers, to_rows
 from jaxmf.data.packing import block_sizes, pack_rows, page_width
 from jaxmf.data.ratings import AnyArray, Ratings
+
+Rows = TypeVar("Rows")
 
 WIDTHS = (32, 8)
 """Page widths, widest first: wide pages are faster, narrow ones waste less where most rows are short."""
@@ -44,17 +46,21 @@ class Block(struct.PyTreeNode):
 
     Attributes:
         rows: Table rows of the histories; padding has a number past any table's end, which a write drops.
-        owner: Which of the `b` rows each page belongs to, ascending.
+        owner: Which of the `b` rows each page belongs to, ascending; `None` where every row has one page, its own.
         other: Rows of the other side that were rated.
         rating: The ratings.
         weight: Their weights; 0 where there is no rating.
     """
 
     rows: Int[AnyArray, " b"]
-    owner: Int[AnyArray, " p"]
+    owner: Int[AnyArray, " p"] | None
     other: Int[AnyArray, "p w"]
     rating: Float[AnyArray, "p w"]
     weight: Float[AnyArray, "p w"]
+
+    def of_pages(self, rows: Rows) -> Rows:
+        """What arrays of `b` rows hold, a page each."""
+        return rows if self.owner is None else jax.tree.map(lambda x: x[self.owner], rows)
 
     def parts(self, size: int) -> "Block":
         """The same pages as a stack of blocks of `size` pages, each with all of the rows."""

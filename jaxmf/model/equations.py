@@ -79,10 +79,8 @@ def _by_grams(problem: Problem, x: Table) -> _Observed:
     def grams(part: Block) -> tuple[Float[Array, "b c c"], Table, Float[Array, " b"]]:
         j, error = _gradients(problem, x, part)
         flat = jnp.concatenate([jnp.expand_dims(j.bias, columns), j.factors], columns)
-        weighted = jnp.expand_dims(part.weight, columns) * flat
-        gram = jnp.einsum(f"{axes},{axes.replace('k', 'l')}->pkl", weighted, flat)
-        squares = by_row(part, b, jnp.sum(part.weight * error**2, -1))
-        return by_row(part, b, gram), _transposed(part, b, j, part.weight * error, k), squares
+        gram = jnp.einsum(f"{axes},{axes.replace('k', 'l')}->pkl", flat, flat)
+        return by_row(part, b, gram), _transposed(part, b, j, error, x.rank), _squares(part, b, error)
 
     gram, rhs, squares = sum_parts(grams, problem.block)
     traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
@@ -92,22 +90,14 @@ def _by_grams(problem: Problem, x: Table) -> _Observed:
 
 def _by_ratings(problem: Problem, x: Table) -> _Observed:
     """By the ratings, J and Jᵀ."""
-    block, (b, k) = problem.block, x.factors.shape
+    block, b = problem.block, len(x)
     j, error = _gradients(problem, x, block)
-
-    def along(d: Table) -> Float[Array, "p w"]:
-        of_page = d[block.owner]
-        return j.bias * of_page.bias[:, None] + jnp.einsum(f"{layout(k)},pk->pw", j.factors, of_page.factors)
-
-    def squares(of_slot: Float[Array, "p w"]) -> Float[Array, " b"]:
-        return by_row(block, b, jnp.sum(block.weight * of_slot**2, -1))
-
     return _Observed(
-        lambda d: _transposed(block, b, j, block.weight * along(d), k),
-        _transposed(block, b, j, block.weight * error, k),
-        _traces(j, block, b, k),
-        squares(error),
-        lambda d: squares(along(d)),
+        lambda d: _transposed(block, b, j, _along(block, j, d), x.rank),
+        _transposed(block, b, j, error, x.rank),
+        _traces(j, block, b),
+        _squares(block, b, error),
+        lambda d: _squares(block, b, _along(block, j, d)),
     )
 
 
@@ -127,7 +117,7 @@ def curved(problem: Problem, x: Table, share: Float[Array, " b"]) -> tuple[Float
     block, precision, (b, k) = problem.block, problem.precision, x.factors.shape
 
     def of_pages(part: Block) -> tuple[Float[Array, " p"], Table, cg.MatVec]:
-        pages, of_page = x[part.owner], share[part.owner]
+        pages, of_page = part.of_pages(x), part.of_pages(share)
         predicted = problem.over_pages(problem.kernel, pages, part)
         error = part.rating - predicted
         # Ratings from which only the share of each residual is left: in the gradient it is a factor, and taken out.
@@ -152,7 +142,7 @@ def curved(problem: Problem, x: Table, share: Float[Array, " b"]) -> tuple[Float
     else:
         of_page, slope, hessian = of_pages(block)
         losses, gradient = sums(block, (of_page, slope))
-        observed = lambda d: sums(block, hessian(d[block.owner]))  # noqa: E731
+        observed = lambda d: sums(block, hessian(block.of_pages(d)))  # noqa: E731
 
     away, rhs = x - problem.mean, (problem.mean - x) * precision - gradient
     return losses + away.dot(away * precision), lambda d: observed(d) + d * precision, rhs
@@ -164,27 +154,41 @@ def scale(problem: Problem, x: Table) -> Table:
 
     def of_part(part: Block) -> tuple[tuple[Float[Array, " b"], Float[Array, " b"]], Table]:
         j, error = _gradients(problem, x, part)
-        return _traces(j, part, b, k), _transposed(part, b, j, part.weight * error, k)
+        return _traces(j, part, b), _transposed(part, b, j, error, x.rank)
 
     traces, rhs = sum_parts(of_part, problem.block)
     return _mean_diagonal(*traces, rhs) + problem.precision
 
 
 def _gradients(problem: Problem, x: Table, part: Block) -> tuple[Table, Float[AnyArray, "p w"]]:
-    """J and e."""
-    predicted, j = problem.gradients(x[part.owner], part)
-    return j, part.rating - predicted
+    """√W J and √W e, by which the equations need no further weights.
+
+    Of a kernel that is linear in the row J is read once and weighted as it is, and e goes by what comes of that.
+    """
+    root, columns = jnp.sqrt(part.weight), layout(x.rank).index("k")
+    predicted, j = problem.design(part) if problem.kernel.linear else problem.gradients(part.of_pages(x), part)
+    j = Table(root * j.bias, jnp.expand_dims(root, columns) * j.factors)
+    error = root * (part.rating - predicted)
+    return j, error - _along(part, j, x) if problem.kernel.linear else error
+
+
+def _along(block: Block, j: Table, d: Table) -> Float[Array, "p w"]:
+    """J times a table."""
+    of_page = block.of_pages(d)
+    return j.bias * of_page.bias[:, None] + jnp.einsum(f"{layout(d.rank)},pk->pw", j.factors, of_page.factors)
+
+
+def _squares(block: Block, b: int, of_slot: Float[AnyArray, "p w"]) -> Float[Array, " b"]:
+    return by_row(block, b, jnp.sum(of_slot**2, -1))
 
 
 def _by_matrix(matrix: Float[Array, "b c c"]) -> cg.MatVec:
     return lambda d: Table.of_matrix(jnp.einsum("bkl,bl->bk", matrix, d.matrix()))
 
 
-def _traces(j: Table, block: Block, b: int, rank: int) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-    """Traces of the bias's and the factors' parts of JᵀWJ."""
-    squares = j.bias**2, jnp.sum(j.factors**2, layout(rank).index("k"))
-    of_bias, of_factors = (by_row(block, b, jnp.sum(block.weight * of_slot, -1)) for of_slot in squares)
-    return of_bias, of_factors
+def _traces(j: Table, block: Block, b: int) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """Traces of the bias's and the factors' parts of JᵀJ."""
+    return _squares(block, b, j.bias), by_row(block, b, jnp.sum(j.factors**2, (1, 2)))
 
 
 def _mean_diagonal(bias: Float[Array, " b"], factors: Float[Array, " b"], rhs: Table) -> Table:
@@ -201,6 +205,8 @@ def gram_first(block: Block, b: int, k: int) -> bool:
 
 def by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:
     """Sums over the pages of each row."""
+    if block.owner is None:
+        return values
     if b == 1:  # no need of a scatter
         return values.sum(0, keepdims=True)
     return jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
@@ -214,6 +220,6 @@ def _transposed(block: Block, b: int, j: Table, u: Float[AnyArray, "p w"], rank:
 
 def sum_parts(function: Callable[[Block], Sums], block: Block) -> Sums:
     """`function` summed over parts of at most `PAGES` pages: however long a row, its memory is a part's."""
-    if block.owner.shape[0] <= PAGES:
+    if block.weight.shape[0] <= PAGES:
         return function(block)
     return jax.tree.map(lambda x: x.sum(0), lax.map(function, block.parts(PAGES)))

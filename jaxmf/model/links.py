@@ -128,7 +128,7 @@ def feedback(block: Block) -> Block:
     """A block of ratings as its rows' implicit feedback: 1/√n at each of the n that a row rated."""
     rated = jnp.sign(block.weight)
     n = by_row(block, block.rows.shape[0], rated.sum(-1))
-    return block.replace(weight=rated, rating=rated * lax.rsqrt(jnp.maximum(n, 1))[block.owner][:, None])
+    return block.replace(weight=rated, rating=rated * block.of_pages(lax.rsqrt(jnp.maximum(n, 1)))[:, None])
 
 
 def said_of(block: Block, link: Table | None, rank: int) -> Table:

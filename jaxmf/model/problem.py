@@ -94,7 +94,7 @@ class Problem(struct.PyTreeNode):
 
     def predicted(self, x: Table, block: Block) -> Float[Array, "p w"]:
         """r̂ of each slot of `block`, the problem's own or a part of it, for the rows `x`."""
-        return self.over_pages(self.kernel, x[block.owner], block)
+        return self.over_pages(self.kernel, block.of_pages(x), block)
 
     def losses(self, pages: Table, block: Block) -> Float[Array, " p"]:
         """Σ w (r − r̂)² of each page of `block`, for a row each."""
@@ -104,6 +104,15 @@ class Problem(struct.PyTreeNode):
         """r̂ of each slot of `block`, for a row a page, and its gradient by the row, factors in `layout`."""
         slot = Table(0, layout(self.others.rank).index("w") - 1)
         return self.over_pages(jax.value_and_grad(self.kernel), pages, block, (0, slot))
+
+    def design(self, block: Block) -> tuple[Float[Array, "p w"], Table]:
+        """r̂ of a row of zeros in each slot of `block`, and J, for a kernel that is linear in the row."""
+        b, rank = block.weight.shape[0], self.others.rank
+        zero = Table(jnp.zeros(b), jnp.zeros((b, rank)))
+        slot = Table(0, layout(rank).index("w") - 1)
+        j = self.over_pages(jax.grad(self.kernel), zero, block, slot)
+        bare = self.replace(others=Table(self.others.bias, self.others.factors[:, :0]))
+        return bare.over_pages(self.kernel, Table(zero.bias, zero.factors[:, :0]), block), j
 
     def over_pages(self, function, pages: Table, block: Block, out_axes=0):  # noqa: ANN001, ANN201 any function of a kernel's arguments
         """`function(row, other, offset)` of each slot of `block`, for a row a page."""

@@ -190,7 +190,7 @@ def row_losses(problem: Problem, x: Table) -> Float[Array, " b"]:
     """Σ w (r − r̂)² + Σ Λ (x − m)² + xᵀGx of each row."""
 
     def of_pages(part: Block) -> Float[Array, " b"]:
-        return by_row(part, len(x), problem.losses(x[part.owner], part))
+        return by_row(part, len(x), problem.losses(part.of_pages(x), part))
 
     away = x - problem.mean
     return sum_parts(of_pages, problem.block) + away.dot(away * problem.precision) + x.dot(problem.unseen(x))

@@ -16,7 +16,8 @@ from jax import lax
 from jaxtyping import Array, Float, Key
 
 from jaxmf.data.features import Sides
-from jaxmf.data.histories import PAGES, Block, blocks, evened
+from jaxmf.data.histories import Block
+from jaxmf.data.lengths import by_length
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, objective, params, rows
 from jaxmf.model.kernels import Clicks
@@ -41,12 +42,11 @@ class Histories(struct.PyTreeNode):
     item: tuple[Block, ...]
 
 
-def histories(ratings: Ratings, *, pages: int = PAGES) -> Histories:
+def histories(ratings: Ratings) -> Histories:
     """Clicks on the host as what `step` takes, in even sizes, so that fits of about as many share a program."""
     # A row's clicks in the order of the other side's table, which is then read from one end to the other.
     sides = (side.take(np.argsort(side.item, kind="stable")) for side in (ratings, ratings.transpose()))
-    sides = (blocks(side, pages=pages) for side in sides)
-    return Histories(*(tuple(evened(stack) for stack in stacks) for stacks in sides))
+    return Histories(*map(by_length, sides))
 
 
 def init(key: Key[Array, ""], ratings: Ratings, *, rank: int) -> State:
@@ -99,21 +99,20 @@ def half_sweep(
     user, item = turned.user, turned.item
     background = background_of(kernel, gram.replace(matrix=jnp.maximum(spectrum, 0)))
 
-    def solve(_: None, block: Block) -> tuple[None, tuple[Table, Half]]:
-        given, x = in_unit(block, kernel), user[block.rows]
+    def solve(table: Table, block: Block) -> tuple[Table, Half]:
+        given, x = in_unit(block, kernel), table[block.rows]
         weight = rows.row_weights(given)
         precision = prior.precision(background.counted(weight))
         zero = jax.tree.map(jnp.zeros_like, x)
         problem = Problem(kernel, model.offset, item, given, zero, precision, background)
         solved, loss = rows.step_rows(problem, x, cg_steps=cg_steps)
-        real = block.rows < len(user)
+        real = block.rows < len(table)
         losses = loss, solved.dot(solved * precision), weight
-        return None, (solved, Half(*(jnp.sum(loss, where=real) for loss in losses)))
+        return table.put(block.rows, solved), Half(*(jnp.sum(loss, where=real) for loss in losses))
 
     table, halves = user, []
     for stack in stacks:
-        _, (solved, of_blocks) = lax.scan(solve, None, stack)
-        table = table.put(stack.rows.ravel(), Table(solved.bias.ravel(), solved.factors.reshape(-1, solved.rank)))
+        table, of_blocks = lax.scan(solve, table, stack)
         halves.append(jax.tree.map(jnp.sum, of_blocks))
     return turned.replace(user=table), jax.tree.map(lambda *parts: sum(parts), *halves)
 

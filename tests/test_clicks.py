@@ -99,7 +99,7 @@ def test_one_user_and_items_are_folded_in_alike(fitted, given):
 
 def test_no_half_sweep_raises_the_objective(given):
     kernel = Clicks(0.2)
-    state, data = clicks.init(KEY, given, rank=4), clicks.histories(given)
+    state, data = clicks.init(KEY, given, rank=4), clicks.histories(given, kernel)
     losses = [objective(kernel, PRIORS, *(table.factors for table in (state.params.user, state.params.item)), given)]
     model = state.params
     for _ in range(5):
@@ -153,7 +153,7 @@ def test_losses_and_gradients_have_the_background(fitted, given):
     model = fitted.model
     (stack,) = jaxmf.histories.blocks(given)
     problem = model.problem(jax.tree.map(lambda x: x[0], stack))
-    found = rows.solve_rows(problem, cg_steps=64)
+    found = rows.solve_rows(problem, cg_steps=64, tol=1e-6)
     slope = jax.grad(lambda x: rows.row_losses(problem, Table(found.bias, x)).sum())(found.factors)
     np.testing.assert_allclose(slope, np.zeros(slope.shape), atol=2e-4)
 
@@ -273,6 +273,18 @@ def test_a_model_of_implicit_folds_in_as_its_own_recalculate_user_does():
     p = np.isin(np.arange(12), seen)
     expected = np.linalg.solve(y.T @ (c[:, None] * y) + 0.7 * np.eye(5), y.T @ (c * p))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_clicks_as_heavy_as_the_background_still_count_and_lighter_ones_are_refused():
+    """implicit's own default: alpha 1 and values of 1, of whose pairs the right-hand side alone is left."""
+    rng = np.random.default_rng(0)
+    user, item = (rng.normal(size=(n, 5)).astype(np.float32) for n in (7, 12))
+    model, seen = jaxmf.interop.from_implicit(user, item, alpha=1.0, regularization=0.7), np.array([1, 4, 7])
+    found = jaxmf.fold_in.fold_in_user(model, seen, np.ones(3)).params.user.factors[0]
+    y = item.astype(np.float64)
+    np.testing.assert_allclose(found, np.linalg.solve(y.T @ y + 0.7 * np.eye(5), y[seen].sum(0)), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"weight 0.5 counts 0.5, below the background 1 "):
+        jaxmf.fold_in.fold_in_user(model, seen, np.ones(3), weight=[1.0, 0.5, 2.0])
 
 
 def test_a_model_of_irspack_folds_in_by_its_own_objective():

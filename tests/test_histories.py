@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxmf.data import datasets, histories
+from jaxmf.data import datasets, histories, lengths
 from jaxmf.data.ratings import Ratings
 
 
@@ -34,6 +34,11 @@ def unpack(stacks):
             assert (np.diff(block.owner) >= 0).all()
             found += zip(block.rows[block.owner[page]], block.other[page, slot], block.rating[page, slot], strict=True)
     return sorted(found)
+
+
+def with_owner(stack):
+    """The stack with its owners spelt out: each row its own page."""
+    return stack.replace(owner=np.tile(np.arange(stack.rows.shape[1]), (len(stack.rows), 1)))
 
 
 def rows_of(stacks, n_users):
@@ -83,6 +88,17 @@ def test_a_ladder_has_few_shapes():
         counts = rng.geometric(1 / rng.integers(1, 60), rng.integers(1, 40))
         shapes |= {stack.weight.shape[1:] for stack in histories.blocks(ratings_with(counts), ladder=True)}
     assert len(shapes) <= 12
+
+
+@pytest.mark.parametrize("n", [0, 1, 32, 33, 500])
+def test_by_length_holds_every_rating_once_a_row_a_page(n):
+    ratings = ratings_with([n, 0, 1, 8, 9, 129, *[3] * 2000])
+    stacks = lengths.by_length(ratings)
+    owned = [stack if stack.owner is not None else with_owner(stack) for stack in stacks]
+    assert unpack(owned) == sorted(zip(ratings.user, ratings.item, ratings.rating, strict=True))
+    np.testing.assert_array_equal(rows_of(stacks, ratings.n_users), np.flatnonzero(np.bincount(ratings.user)))
+    assert [stack.owner is None for stack in stacks] == [True] * (len(stacks) - 1) + [False]
+    assert lengths.by_length(ratings_with([])) == ()
 
 
 @pytest.mark.parametrize("n", [0, 1, 32, 33, 500])

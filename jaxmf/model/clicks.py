@@ -18,6 +18,11 @@ BACKGROUND = 16.0
 32 are alike, though one has fifteen times the other's density."""
 
 
+LEAST = 1e-6
+"""Least share of its weight that a pair keeps beside the background which it takes the place of: what is exact in
+float32, and keeps its target where the two are the same."""
+
+
 @no_type_check
 class Clicks(struct.PyTreeNode):
     """r̂ = wᵤ·hᵢ, which is to be 1 where a user clicked and 0 where not: implicit feedback by weighted least squares.
@@ -33,7 +38,7 @@ class Clicks(struct.PyTreeNode):
         confidence: What a pair's weight, how often it was seen, counts as: as it is ("linear"), log₂(1 + weight)
             ("log"), or 1 ("once").
         doubly: Whether an observed pair carries the background's 0 besides its own weight, as in Rendle et al., or
-            its weight alone, as in Hu et al., where that has to be above the background.
+            its weight alone, as in Hu et al., which must not be below the background.
         counts: Whether the n of a row's prior counts the background of its pairs too, as in Rendle et al.
 
     Example:
@@ -96,11 +101,30 @@ class Clicks(struct.PyTreeNode):
         self, rating: Float[AnyArray, "..."], weight: Float[AnyArray, "..."]
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """What ratings and weights count as beside the background of all pairs; weights of 0 stay 0."""
-        rating, weight = jnp.asarray(rating), jnp.asarray(weight)
-        counted = {"linear": lambda w: w, "log": lambda w: jnp.log2(1 + w), "once": jnp.sign}[self.confidence]
-        weight = jnp.asarray(counted(weight))
+        rating, weight = jnp.asarray(rating), self._counted(weight)
         if self.doubly:
             return rating, weight
         # c (r − r̂)² = w (r′ − r̂)² + w₀ r̂² + constant, with w = c − w₀ and r′ = r·c/w.
-        more = jnp.where(weight > 0, weight - self.share, 0.0)
-        return jnp.where(weight > 0, rating * weight / jnp.where(more == 0, 1.0, more), 0.0), more
+        more = jnp.maximum(weight - self.share, LEAST * weight)
+        return jnp.where(weight > 0, rating * weight / jnp.where(weight > 0, more, 1.0), 0.0), more
+
+    def check(self, weight: Float[AnyArray, " n"]) -> None:
+        """Refuse weights that can't take the background's place.
+
+        Raises:
+            ValueError: With the first of them.
+        """
+        if self.doubly:
+            return
+        counted = np.asarray(self._counted(weight))
+        below = (counted > 0) & (counted < (1 - LEAST) * float(self.share))
+        if below.any():
+            at = int(below.argmax())
+            raise ValueError(
+                f"weight {np.asarray(weight)[at]} counts {counted[at]:.4g}, below the background {float(self.share):.4g} "
+                "whose place it takes: give heavier clicks, a smaller background, or doubly=True"
+            )
+
+    def _counted(self, weight: Float[AnyArray, "..."]) -> Float[Array, "..."]:
+        counted = {"linear": lambda w: w, "log": lambda w: jnp.log2(1 + w), "once": jnp.sign}[self.confidence]
+        return jnp.asarray(counted(jnp.asarray(weight)))

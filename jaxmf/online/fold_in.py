@@ -116,7 +116,7 @@ def fold_in(
     Raises:
         ValueError: As `fold_in_users`.
     """
-    check_given(model, np.asarray(ratings.rating))
+    check_given(model, np.asarray(ratings.rating), np.asarray(ratings.weight))
     of_users = ratings.take(np.isin(ratings.user, users))
     of_items = ratings.take(np.isin(ratings.item, items))
     model = model.grown(ratings.n_users, ratings.n_items)
@@ -166,7 +166,7 @@ def fold_in_user(
     packed = packed_row(item, rating, weight)
     if isinstance(model, Posterior) or not fits(packed, model.kernel, model.params.item):  # say why not
         items, ratings, weights = unpacked(packed)
-        check_given(model, ratings)
+        check_given(model, ratings, weights)
         check_rows(items, model.params.item, "item")
         if not (np.isfinite(weights).all() and weights.min(initial=0) >= 0):
             raise ValueError(f"weights {weights}: weights must be finite and 0 or more")

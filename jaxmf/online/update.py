@@ -19,7 +19,7 @@ from jaxmf.data.histories import Block, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import rows
-from jaxmf.model.kernels import Kernel, check_ratings
+from jaxmf.model.kernels import Clicks, Kernel, check_ratings
 from jaxmf.model.model import Model
 from jaxmf.model.params import check_rows
 from jaxmf.model.posterior import Posterior
@@ -94,10 +94,12 @@ def update_user(table: Table, frozen: Model | Posterior, row: ScalarLike, packed
 
 
 def fits(packed: Int[np.ndarray, " packed"], kernel: Kernel, others: Table) -> bool:
-    """Whether a `histories.packed_row` has known items and finite ratings on the kernel's scale, in four passes."""
+    """Whether a `histories.packed_row` has known items and finite ratings on the kernel's scale, in four passes; if not, look closer."""
     n, slots = packed[0], len(packed) // 3
     if not n:
         return True
+    if isinstance(kernel, Clicks) and not kernel.doubly:  # whose weights have a rule of their own
+        return False
     # As unsigned numbers rows below 0 are large, and so are the bits of a weight below 0 or not finite.
     # A NaN is neither above nor below anything.
     known = packed.view(np.uint32)[1 : 1 + n].max() < len(others)
@@ -146,7 +148,7 @@ def check_fold_in(model: Model | Posterior, ratings: Ratings) -> None:
             item is not in the model or has no row there yet, or a regularisation is not positive.
     """
     check_coordinates(ratings)
-    check_given(model, np.asarray(ratings.rating))
+    check_given(model, np.asarray(ratings.rating), np.asarray(ratings.weight))
     item = np.asarray(ratings.item)
     check_rows(item, model.params.item, "item")
     missing = unwritten(model.params.item)[item]
@@ -154,13 +156,15 @@ def check_fold_in(model: Model | Posterior, ratings: Ratings) -> None:
         raise ValueError(f"item row {item[missing.argmax()]} is reserved and not written: fold the item in first")
 
 
-def check_given(model: Model | Posterior, rating: np.ndarray) -> None:
-    """Refuse ratings that the kernel or the likelihood can't take, and priors that can't be.
+def check_given(model: Model | Posterior, rating: np.ndarray, weight: np.ndarray) -> None:
+    """Refuse ratings and weights that the kernel or the likelihood can't take, and priors that can't be.
 
     Raises:
-        ValueError: With the first such rating, or number.
+        ValueError: With the first such rating, weight, or number.
     """
     check_ratings(model.kernel, rating)
+    if isinstance(model.kernel, Clicks):
+        model.kernel.check(weight)
     if isinstance(model, Posterior):
         jax.tree.map(lambda x: x[0], model.draws.likelihood).check(rating, model.kernel)
     else:

@@ -24,7 +24,7 @@ from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.priors import CLICKS, Prior, Priors, check
-from jaxmf.model.problem import Problem, background_of, in_unit
+from jaxmf.model.problem import Problem, background_of
 from jaxmf.model.tables import Gram, Table
 from jaxmf.training import loop
 from jaxmf.training.alternating import REMEDY, State
@@ -42,8 +42,13 @@ class Histories(struct.PyTreeNode):
     item: tuple[Block, ...]
 
 
-def histories(ratings: Ratings) -> Histories:
-    """Clicks on the host as what `step` takes, in even sizes, so that fits of about as many share a program."""
+def histories(ratings: Ratings, kernel: Clicks) -> Histories:
+    """Clicks on the host as what `step` takes, counted as the kernel counts them.
+
+    They come in even sizes, so that fits of about as many share a program.
+    """
+    rating, weight = map(np.asarray, kernel.weighed(ratings.rating, ratings.weight))
+    ratings = ratings.replace(rating=rating, weight=weight)
     # A row's clicks in the order of the other side's table, which is then read from one end to the other.
     sides = (side.take(np.argsort(side.item, kind="stable")) for side in (ratings, ratings.transpose()))
     return Histories(*map(by_length, sides))
@@ -100,11 +105,10 @@ def half_sweep(
     background = background_of(kernel, gram.replace(matrix=jnp.maximum(spectrum, 0)))
 
     def solve(table: Table, block: Block) -> tuple[Table, Half]:
-        given, x = in_unit(block, kernel), table[block.rows]
-        weight = rows.row_weights(given)
+        x, weight = table[block.rows], rows.row_weights(block)
         precision = prior.precision(background.counted(weight))
         zero = jax.tree.map(jnp.zeros_like, x)
-        problem = Problem(kernel, model.offset, item, given, zero, precision, background)
+        problem = Problem(kernel, model.offset, item, block, zero, precision, background)
         solved, loss = rows.step_rows(problem, x, cg_steps=cg_steps)
         real = block.rows < len(table)
         losses = loss, solved.dot(solved * precision), weight
@@ -171,11 +175,12 @@ def fit(
     loop.check(ratings, kernel, rank, epochs, watch)
     kernel = kernel.measured(ratings)
     _check(kernel, features, steps, watch)
+    kernel.check(ratings.weight)
     priors = check(CLICKS if prior is None else prior)
     sweep = Sweep(1 if cg_steps is None else cg_steps)
     state, log = loop.run(
         init(key, ratings, rank=rank),
-        (histories(ratings), priors),
+        (histories(ratings, kernel), priors),
         sweep,
         loop.Run(ratings, kernel, epochs, REMEDY, {"prior": priors, **sweep._asdict()}, loop.rmse, solves=True),
         watch,

@@ -276,7 +276,7 @@ def test_a_model_of_implicit_folds_in_as_its_own_recalculate_user_does():
 
 
 def test_clicks_as_heavy_as_the_background_still_count_and_lighter_ones_are_refused():
-    """implicit's own default: alpha 1 and values of 1, of whose pairs the right-hand side alone is left."""
+    """Implicit's own default: alpha 1 and values of 1, of whose pairs the right-hand side alone is left."""
     rng = np.random.default_rng(0)
     user, item = (rng.normal(size=(n, 5)).astype(np.float32) for n in (7, 12))
     model, seen = jaxmf.interop.from_implicit(user, item, alpha=1.0, regularization=0.7), np.array([1, 4, 7])

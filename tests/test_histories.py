@@ -36,11 +36,6 @@ def unpack(stacks):
     return sorted(found)
 
 
-def with_owner(stack):
-    """The stack with its owners spelt out: each row its own page."""
-    return stack.replace(owner=np.tile(np.arange(stack.rows.shape[1]), (len(stack.rows), 1)))
-
-
 def rows_of(stacks, n_users):
     rows = np.concatenate([stack.rows.ravel() for stack in stacks])
     return np.sort(rows[rows < n_users])
@@ -94,10 +89,9 @@ def test_a_ladder_has_few_shapes():
 def test_by_length_holds_every_rating_once_a_row_a_page(n):
     ratings = ratings_with([n, 0, 1, 8, 9, 129, *[3] * 2000])
     stacks = lengths.by_length(ratings)
-    owned = [stack if stack.owner is not None else with_owner(stack) for stack in stacks]
-    assert unpack(owned) == sorted(zip(ratings.user, ratings.item, ratings.rating, strict=True))
+    assert unpack(stacks) == sorted(zip(ratings.user, ratings.item, ratings.rating, strict=True))
     np.testing.assert_array_equal(rows_of(stacks, ratings.n_users), np.flatnonzero(np.bincount(ratings.user)))
-    assert [stack.owner is None for stack in stacks] == [True] * (len(stacks) - 1) + [False]
+    assert [stack.alone for stack in stacks] == [True] * (len(stacks) - 1) + [False]
     assert lengths.by_length(ratings_with([])) == ()
 
 

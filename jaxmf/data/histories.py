@@ -46,21 +46,23 @@ class Block(struct.PyTreeNode):
 
     Attributes:
         rows: Table rows of the histories; padding has a number past any table's end, which a write drops.
-        owner: Which of the `b` rows each page belongs to, ascending; `None` where every row has one page, its own.
+        owner: Which of the `b` rows each page belongs to, ascending.
         other: Rows of the other side that were rated.
         rating: The ratings.
         weight: Their weights; 0 where there is no rating.
+        alone: Whether each row has one page, of its own number: nothing is then spread over pages or summed.
     """
 
     rows: Int[AnyArray, " b"]
-    owner: Int[AnyArray, " p"] | None
+    owner: Int[AnyArray, " p"]
     other: Int[AnyArray, "p w"]
     rating: Float[AnyArray, "p w"]
     weight: Float[AnyArray, "p w"]
+    alone: bool = struct.field(pytree_node=False, default=False)
 
     def of_pages(self, rows: Rows) -> Rows:
         """What arrays of `b` rows hold, a page each."""
-        return rows if self.owner is None else jax.tree.map(lambda x: x[self.owner], rows)
+        return rows if self.alone else jax.tree.map(lambda x: x[self.owner], rows)
 
     def parts(self, size: int) -> "Block":
         """The same pages as a stack of blocks of `size` pages, each with all of the rows."""

@@ -52,8 +52,9 @@ def _stacked(rows: np.ndarray, columns: list[np.ndarray]) -> Block:
     other, rating, weight = columns
     return Block(
         stacked(rows, np.int32, PADDING),
-        None,
+        np.broadcast_to(np.arange(p, dtype=np.int32), (g, p)),
         stacked(other, np.int32),
         stacked(rating, np.float32),
         stacked(weight, np.float32),
+        alone=True,
     )

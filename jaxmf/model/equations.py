@@ -73,7 +73,7 @@ class _Observed(NamedTuple):
 
 def _by_grams(problem: Problem, x: Table) -> _Observed:
     """By each row's Gram matrix."""
-    (b, k), axes = x.factors.shape, layout(x.rank)
+    b, axes = len(x), layout(x.rank)
     columns = axes.index("k")
 
     def grams(part: Block) -> tuple[Float[Array, "b c c"], Table, Float[Array, " b"]]:
@@ -150,7 +150,7 @@ def curved(problem: Problem, x: Table, share: Float[Array, " b"]) -> tuple[Float
 
 def scale(problem: Problem, x: Table) -> Table:
     """The `scale` of `linearised`, alone."""
-    b, k = x.factors.shape
+    b = len(x)
 
     def of_part(part: Block) -> tuple[tuple[Float[Array, " b"], Float[Array, " b"]], Table]:
         j, error = _gradients(problem, x, part)
@@ -206,8 +206,8 @@ def gram_first(block: Block, b: int, k: int) -> bool:
 
 def by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:
     """Sums over the pages of each row."""
-    if block.owner is None:
-        return values
+    if block.alone:
+        return jnp.asarray(values)
     if b == 1:  # no need of a scatter
         return values.sum(0, keepdims=True)
     return jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
@@ -221,6 +221,6 @@ def _transposed(block: Block, b: int, j: Table, u: Float[AnyArray, "p w"], rank:
 
 def sum_parts(function: Callable[[Block], Sums], block: Block) -> Sums:
     """`function` summed over parts of at most `PAGES` pages: however long a row, its memory is a part's."""
-    if block.weight.shape[0] <= PAGES:
+    if block.owner.shape[0] <= PAGES:
         return function(block)
     return jax.tree.map(lambda x: x.sum(0), lax.map(function, block.parts(PAGES)))

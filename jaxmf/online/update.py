@@ -94,7 +94,10 @@ def update_user(table: Table, frozen: Model | Posterior, row: ScalarLike, packed
 
 
 def fits(packed: Int[np.ndarray, " packed"], kernel: Kernel, others: Table) -> bool:
-    """Whether a `histories.packed_row` has known items and finite ratings on the kernel's scale, in four passes; if not, look closer."""
+    """Whether a `histories.packed_row` has known items and finite ratings on the kernel's scale, in four passes.
+
+    Where it has not, or can't be told so quickly, it has to be looked at closely.
+    """
     n, slots = packed[0], len(packed) // 3
     if not n:
         return True

@@ -318,9 +318,16 @@ def test_clicks_that_were_folded_in_rank_as_a_refit_does(given):
     assert abs(found[0] - found[1]) < 0.15
 
 
-def test_an_error_says_nothing_of_clicks(given):
+def test_clicks_drift_by_how_they_rank(given):
     def fit(known):
         return jaxmf.als.fit(KEY, known, kernel=Clicks(0.2), rank=4, prior=PRIORS, epochs=5).model
 
+    def ndcg(model, known, part):
+        return jaxmf.judging.full_ranking(model, known, part, cuts=(5,))["ndcg5"]
+
+    mixed = given.take(np.random.default_rng(0).permutation(len(given)))
+    found = jaxmf.drift.replay(fit, mixed, fraction=0.4, parts=2, measure=ndcg)
+    assert found.stale[0] == pytest.approx(found.online[0]) == pytest.approx(found.refit[0], abs=1e-6)
+    assert all(0 < value < 1 for values in found[1:] for value in values)
     with pytest.raises(ValueError, match="an error says nothing of clicks"):
-        jaxmf.drift.replay(fit, given, np.arange(len(given)), parts=2)
+        jaxmf.drift.replay(fit, given, parts=2)

@@ -18,7 +18,7 @@ def fit(ratings):
 
 def test_replay(ratings):
     order = np.random.default_rng(0).permutation(len(ratings))
-    result = drift.replay(fit, ratings, order, fraction=0.5, parts=3)
+    result = drift.replay(fit, ratings.take(order), fraction=0.5, parts=3)
     assert result.seen.tolist() == [84, 167, 250]
     assert all(np.isfinite(values).all() and len(values) == 3 for values in result[1:])
     assert result.stale[0] == pytest.approx(result.online[0]) == pytest.approx(result.refit[0], abs=1e-4)
@@ -27,7 +27,6 @@ def test_replay(ratings):
 
 
 def test_a_replay_without_a_start_is_refused(ratings):
-    order = np.arange(len(ratings))
     for settings in ({"fraction": 1.0}, {"fraction": 0.001, "parts": 5}):
         with pytest.raises(ValueError, match="the start and every part need a rating"):
-            drift.replay(fit, ratings, order, **settings)
+            drift.replay(fit, ratings, **settings)

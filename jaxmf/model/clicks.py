@@ -122,7 +122,8 @@ class Clicks(struct.PyTreeNode):
             at = int(below.argmax())
             raise ValueError(
                 f"weight {np.asarray(weight)[at]} counts {counted[at]:.4g}, below the background "
-                f"{float(self.share):.4g} whose place it takes: give heavier clicks, a smaller background, or doubly=True"
+                f"{float(self.share):.4g} whose place it takes: give heavier clicks, a smaller background, or "
+                "doubly=True"
             )
 
     def _counted(self, weight: Float[AnyArray, "..."]) -> Float[Array, "..."]:

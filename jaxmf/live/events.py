@@ -1,0 +1,103 @@
+"""What happens to a model: one event a fact, checked as it comes in."""
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+Kind = Literal["rating", "click", "removal", "user", "item"]
+
+LONGEST = 256
+"""Most characters of an id."""
+
+NEEDS: dict[Kind, tuple[str, ...]] = {
+    "rating": ("user", "item", "rating"),
+    "click": ("user", "item"),
+    "removal": ("user", "item"),
+    "user": ("user",),
+    "item": ("item",),
+}
+"""What each kind of event has to name."""
+
+MAY: dict[Kind, tuple[str, ...]] = {"rating": ("weight",), "click": ("rating", "weight")}
+"""What it may have besides; any may have a time."""
+
+Id = str | int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """One fact about users and items.
+
+    Attributes:
+        id: Its own id: an event that comes again under the same one is the same event.
+        kind: A "rating" of an item by a user, in place of an older one of the pair; a "click", which adds to those of
+            the pair; the "removal" of what the pair has; the departure of a "user", or of an "item".
+        user: The user's id.
+        item: The item's id.
+        rating: The rating; of a click 1, or 0 for a dislike.
+        weight: Its weight.
+        time: When it happened, in seconds since 1970; only told, never acted on.
+    """
+
+    id: str
+    kind: Kind
+    user: Id | None = None
+    item: Id | None = None
+    rating: float = 1.0
+    weight: float = 1.0
+    time: float | None = None
+
+    def document(self) -> dict[str, Any]:
+        """What `parse` makes the event of."""
+        named = ("id", "kind", *NEEDS[self.kind], *MAY.get(self.kind, ()), *(("time",) if self.time is not None else ()))
+        return {name: getattr(self, name) for name in named}
+
+
+def parse(document: Mapping[str, Any]) -> Event:
+    """The event that a document, such as a JSON body, tells of.
+
+    Raises:
+        ValueError: With the field that is missing, unknown or makes no sense.
+
+    Example:
+        >>> parse({"id": "e1", "kind": "rating", "user": "ann", "item": 7, "rating": 4})
+        Event(id='e1', kind='rating', user='ann', item=7, rating=4.0, weight=1.0, time=None)
+    """
+    if not isinstance(document, Mapping):
+        raise ValueError(f"an event is a mapping of names to values, got {type(document).__name__}")
+    kind = document.get("kind")
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind {kind!r:.80}: an event is one of {list(get_args(Kind))}")
+    needed, allowed = {"id", "kind", *NEEDS[kind]}, {"time", *MAY.get(kind, ())}
+    for name in sorted(needed - document.keys()):
+        raise ValueError(f"{name} is missing: an event of kind {kind!r} has {sorted(needed)}")
+    for name in sorted(map(str, document.keys() - needed - allowed)):
+        raise ValueError(f"{name:.80} is no field of an event of kind {kind!r}: leave it out")
+    fields: dict[str, Any] = {"id": _text(document["id"]), "kind": kind}
+    fields |= {name: _id(name, document[name]) for name in ("user", "item") if name in document}
+    fields |= {name: _number(name, document[name]) for name in ("rating", "weight", "time") if name in document}
+    if fields.get("weight", 1.0) < 0:
+        raise ValueError(f"weight {fields['weight']}: it must be 0 or more")
+    return Event(**fields)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 whatever came
+    if not (isinstance(value, str) and 0 < len(value) <= LONGEST):
+        raise ValueError(f"id {value!r:.80}: an event's id is a text of 1 to {LONGEST} characters")
+    return value
+
+
+def _id(name: str, value: Any) -> Id:  # noqa: ANN401 likewise
+    if isinstance(value, str) and 0 < len(value) <= LONGEST:
+        return value
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
+        return int(value)
+    raise ValueError(f"{name} {value!r:.80}: an id is a text of 1 to {LONGEST} characters or a whole number of 64 bits")
+
+
+def _number(name: str, value: Any) -> float:  # noqa: ANN401 likewise
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{name} {value!r:.80}: it must be a finite number")
+    return float(value)

@@ -10,7 +10,8 @@ from jaxtyping import Int
 
 from jaxmf.data.ratings import Ratings
 
-RATING = np.dtype([("other", np.int32), ("rating", np.float32), ("weight", np.float32)])
+COLUMNS = ("other", "rating", "weight")
+RATING = np.dtype(list(zip(COLUMNS, (np.int32, np.float32, np.float32), strict=True)))
 
 LEAST = 4
 """Least places of a row that has moved."""
@@ -38,7 +39,7 @@ class Ledger:
             self._start, self._room = np.cumsum(self.count) - self.count, self.count.copy()
             self._end = len(order)
             self._pool = np.zeros(self._end + self._end // 4, RATING)
-            for name, column in zip(RATING.names, (ratings.item, ratings.rating, ratings.weight), strict=True):
+            for name, column in zip(COLUMNS, (ratings.item, ratings.rating, ratings.weight), strict=True):
                 self._pool[name][: self._end] = np.asarray(column)[order]
 
     def __len__(self) -> int:
@@ -92,7 +93,8 @@ class Ledger:
         count = self.count[rows]
         whole = self._pool[_ranges(self._start[rows], count)]
         user = np.repeat(np.arange(len(rows), dtype=np.int32), count)
-        return Ratings(user, *(np.ascontiguousarray(whole[name]) for name in RATING.names), len(rows), n_other)
+        item, rating, weight = (np.ascontiguousarray(whole[name]) for name in COLUMNS)
+        return Ratings(user, item, rating, weight, n_users=len(rows), n_items=n_other)
 
     def _move(self, row: int, room: int) -> None:
         """Give a row another place, at the end."""

@@ -61,7 +61,9 @@ class Live:
         self._writing, self._lock = threading.Lock(), threading.RLock()
 
     @classmethod
-    def create(cls, folder: str | os.PathLike, start: Recommender, *, url: str | None = None, every: int = EVERY) -> "Live":
+    def create(
+        cls, folder: str | os.PathLike, start: Recommender, *, url: str | None = None, every: int = EVERY
+    ) -> "Live":
         """A model that starts as a recommender, with the history that it has.
 
         Args:
@@ -183,7 +185,7 @@ class Live:
 
     def _save(self) -> None:
         with self._lock:
-            self._state.settle()
+            self._state = self._state.settle()
             found = _checkpoint(self._state)
         write(self._folder / "checkpoint", found)
 
@@ -204,7 +206,7 @@ def _checkpoint(state: State) -> Checkpoint:
     settings = {name: getattr(now, name) for name in kept.SETTINGS}
     fields = {"model": now.model, "users": now.users, "items": now.items, "ratings": now.ratings}
     arrays, documents = kept.of_fields(fields | settings)
-    arrays["live.changes"] = state.item.changes[state.item.ids.there()]
+    arrays["live.pending"] = state.pending()
     return Checkpoint(KIND, arrays, documents | {"live": {"batch": state.batch}})
 
 
@@ -213,7 +215,4 @@ def _loaded(path: Path) -> State:
     with sensible(path):
         fields = kept.to_fields(arrays, documents)
         like = Recommender(Beside.of(fields.pop("model")), history=History(fields.pop("ratings")), **fields)
-        state = State(like, int(documents["live"]["batch"]))
-        changes = arrays["live.changes"]
-        state.item.changes[: len(changes)] = changes
-        return state
+        return State(like, int(documents["live"]["batch"]), arrays["live.pending"])

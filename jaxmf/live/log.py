@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.event import listen
 
 from jaxmf.live.events import Event, parse
 
@@ -64,7 +65,7 @@ class Log:
         """
         self._engine = sa.create_engine(url, pool_pre_ping=True, **_pool(url))
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _durable)
+            listen(self._engine, "connect", _durable)
         METADATA.create_all(self._engine)
         with self._engine.connect() as connection:
             self.last = connection.scalar(sa.select(sa.func.max(EVENTS.c.batch))) or 0
@@ -98,7 +99,10 @@ class Log:
         """The batches since one, in order; events whose user is gone are left out."""
         asked = sa.select(EVENTS.c.batch, EVENTS.c.document).where(EVENTS.c.batch > after).order_by(EVENTS.c.seq)
         number, events = after, []
-        with self._engine.connect() as connection, closing(connection.execution_options(yield_per=1000).execute(asked)) as found:
+        with (
+            self._engine.connect() as connection,
+            closing(connection.execution_options(yield_per=1000).execute(asked)) as found,
+        ):
             for batch, document in found:
                 if batch != number and events:
                     yield number, events
@@ -118,7 +122,9 @@ class Log:
     def departed(self) -> list[str | int]:
         """Users who left, and of whom the log still has something."""
         with self._engine.connect() as connection:
-            documents = connection.scalars(sa.select(EVENTS.c.document).where(EVENTS.c.document.like('%"kind": "user"%')))
+            documents = connection.scalars(
+                sa.select(EVENTS.c.document).where(EVENTS.c.document.like('%"kind": "user"%'))
+            )
             events = [parse(json.loads(document)) for document in documents]
         return [event.user for event in events if event.kind == "user" and event.user is not None]
 
@@ -161,4 +167,3 @@ def _row(event: Event) -> dict[str, Any]:
 def _refused(document: Any, reason: str) -> dict[str, str]:  # noqa: ANN401 whatever came
     text = json.dumps(document, default=repr)
     return {"document": text if len(text) <= LONGEST else json.dumps(text[:LONGEST]), "reason": reason}
-

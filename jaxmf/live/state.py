@@ -6,7 +6,6 @@ state is follows from what it was and the batches since, bit for bit.
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +15,10 @@ from jaxtyping import Int
 from jaxmf.data.histories import CACHED_PAGES, PADDING, Block, blocks, packed_row
 from jaxmf.data.history import History
 from jaxmf.data.ids import Vocabulary, kind
-from jaxmf.data.ratings import Ratings
 from jaxmf.live.events import Event, Id
 from jaxmf.live.ledger import Ledger
 from jaxmf.model.kernels import Clicks
-from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
-from jaxmf.model.tables import Table
 from jaxmf.online.update import check_given, on_device, unstack, update, update_user
 from jaxmf.serving import live
 from jaxmf.serving.recommender import Recommender
@@ -30,6 +26,10 @@ from jaxmf.serving.recommender import Recommender
 SHARE = 1 / 16
 """Share of an item's ratings that may change before its row is solved again: it then costs the same an event, however
 many ratings it has, and hardly moves in between."""
+
+
+ALL = np.iinfo(np.int32).max // 2
+"""Changes of a row that has to be solved again."""
 
 
 class Ids:
@@ -53,16 +53,21 @@ class Ids:
             raise ValueError(f"{side} {name!r:.80} is of kind {kind(name)}, the known ids of {self.kind}")
         self.kind = kind(name)
 
-    def add(self, name: Id) -> int:
+    def add(self, name: Id | None) -> int:
         """The id's row, a new one where it has none."""
+        assert name is not None
         row = self.row.setdefault(name, len(self.of_row))
         if row == len(self.of_row):
             self.of_row.append(name)
         return row
 
-    def drop(self, name: Id) -> int | None:
+    def find(self, name: Id | None) -> int | None:
+        """The id's row."""
+        return None if name is None else self.row.get(name)
+
+    def drop(self, name: Id | None) -> int | None:
         """Forget an id; returns the row that it had."""
-        row = self.row.pop(name, None)
+        row = None if name is None else self.row.pop(name, None)
         if row is not None:
             self.of_row[row] = None
         return row
@@ -97,8 +102,8 @@ class State:
         like: The recommender that it grew from: its columns, its scale, its library.
     """
 
-    def __init__(self, like: Recommender, batch: int = 0) -> None:
-        """From a recommender and its whole history.
+    def __init__(self, like: Recommender, batch: int = 0, pending: Int[np.ndarray, " items"] | None = None) -> None:
+        """From a recommender and its whole history, the last batch in it, and what is `pending` of its items.
 
         Raises:
             ValueError: If the recommender has no history of some rows.
@@ -112,6 +117,8 @@ class State:
             Side(Ids(known.index.tolist()), Ledger(len(known), given), np.zeros(len(known), np.int32))
             for known, given in sides
         )
+        if pending is not None:
+            self.item.changes[:] = pending
         self.model = jax.tree.map(jnp.array, like.model)
         self._make_room()
 
@@ -143,11 +150,19 @@ class State:
         self._solve(self.user, self.item, users, items=False)
         self.batch = batch
 
-    def settle(self) -> None:
-        """Count anew what is kept by differences, as whoever reads a saved state does."""
-        if self.clicked:
-            params = self.model.params
-            self.model = self.model.replace(params=params.replace(user=params.user.counted(), item=self._items_counted()))
+    def settle(self) -> "State":
+        """The state that whoever saves it and reads it again finds; itself where that is the same, else O(all).
+
+        Rows that have gone are left out, and what is kept by differences is counted anew.
+        """
+        sides = self.user, self.item
+        if not self.clicked and all(len(side.ids.row) == len(side.ids.of_row) for side in sides):
+            return self
+        return State(self.recommender(), self.batch, self.pending())
+
+    def pending(self) -> Int[np.ndarray, " items"]:
+        """How many ratings of each item have changed since its row was solved."""
+        return self.item.changes[self.item.ids.there()]
 
     def recommender(self) -> Recommender:
         """What it is now, as a recommender of its own; O(all)."""
@@ -158,9 +173,19 @@ class State:
         place[items] = np.arange(len(items))
         ratings = ratings.replace(item=place[ratings.item], n_items=len(items))
         model = self.model.take_users(users).transpose().take_users(items).transpose()
-        known = (Vocabulary([side.ids.of_row[row] for row in rows]) for side, rows in ((self.user, users), (self.item, items)))
-        fields = {"columns": self.like.columns, "scale": self.scale, "library": self.like.library}
-        return Recommender(live.Live.of(jax.tree.map(jnp.array, model)), *known, History(ratings), **fields)
+        known_users, known_items = (
+            Vocabulary([side.ids.of_row[row] for row in rows])
+            for side, rows in ((self.user, users), (self.item, items))
+        )
+        return Recommender(
+            live.Live.of(jax.tree.map(jnp.array, model)),
+            known_users,
+            known_items,
+            History(ratings),
+            self.like.columns,
+            self.scale,
+            library=self.like.library,
+        )
 
     def _told(self, events: Sequence[Event]) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " c"]]:
         """Write the events into the ledgers; returns the users and items that they touch."""
@@ -174,11 +199,12 @@ class State:
     def _write(self, event: Event) -> tuple[Sequence[int], Sequence[int]]:
         """Write one event into the ledgers; returns the users and items that it touches."""
         if event.kind == "user":
-            return self._leave(self.user, self.item, event.user)
+            return _leave(self.user, self.item, event.user)
         if event.kind == "item":
-            return self._leave(self.item, self.user, event.item)[::-1]
+            items, users = _leave(self.item, self.user, event.item)
+            return users, items
         if event.kind == "removal":
-            user, item = self.user.ids.row.get(event.user), self.item.ids.row.get(event.item)
+            user, item = self.user.ids.find(event.user), self.item.ids.find(event.item)
             if user is None or item is None or not self.user.ledger.remove(user, item):
                 return (), ()
             self.item.ledger.remove(item, user)
@@ -191,20 +217,6 @@ class State:
             self.scale = (min(self.scale[0], rating), max(self.scale[1], rating))
         self.item.changes[item] += 1
         return (user,), (item,)
-
-    def _leave(self, side: Side, other: Side, name: Id) -> tuple[Sequence[int], Sequence[int]]:
-        """One of a side goes; returns it, and those of the other side who lose a rating."""
-        row = side.ids.drop(name)
-        if row is None:
-            return (), ()
-        theirs = side.ledger.of(row)["other"].tolist()
-        for of_other in theirs:
-            other.ledger.remove(of_other, row)
-        # A row that lost somebody is solved again at once, whatever its size.
-        other.changes[theirs] = np.iinfo(np.int32).max // 2
-        side.ledger.clear(row)
-        side.changes[row] = 1
-        return (row,), theirs
 
     def _solve(self, side: Side, other: Side, rows: Int[np.ndarray, " b"], *, items: bool) -> None:
         """Solve rows of a side from all their ratings, and write them where they are."""
@@ -244,13 +256,22 @@ class State:
             hidden = params.item.replace(bias=params.item.bias.at[..., items].set(-jnp.inf))
             self.model = self.model.transpose().with_users(hidden).transpose()
 
-    def _items_counted(self) -> Table:
-        return self.model.params.item.counted()
+
+def _leave(side: Side, other: Side, name: Id | None) -> tuple[Sequence[int], Sequence[int]]:
+    """One of a side goes; returns its row, and those of the other side who lose a rating."""
+    row = side.ids.drop(name)
+    if row is None:
+        return (), ()
+    theirs = side.ledger.of(row)["other"].tolist()
+    for of_other in theirs:
+        other.ledger.remove(of_other, row)
+    other.changes[theirs] = ALL  # they are solved again at once, whatever their number
+    side.ledger.clear(row)
+    side.changes[row] = ALL
+    return (row,), theirs
 
 
 def _renumbered(stack: Block, rows: Int[np.ndarray, " b"]) -> Block:
     """The stack with the numbers that its rows have in their table."""
     real = stack.rows < len(rows)
     return stack.replace(rows=np.where(real, rows[np.where(real, stack.rows, 0)], PADDING).astype(np.int32))
-
-

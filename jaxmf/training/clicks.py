@@ -182,7 +182,7 @@ def fit(
         init(key, ratings, rank=rank),
         (histories(ratings, kernel), priors),
         sweep,
-        loop.Run(ratings, kernel, epochs, REMEDY, {"prior": priors, **sweep._asdict()}, loop.rmse, solves=True),
+        loop.Run(ratings, kernel, epochs, REMEDY, {"prior": priors, **sweep._asdict()}, loop.rmse),
         watch,
     )
     return Fit(Model(_settled(state.params), kernel, priors), *log)

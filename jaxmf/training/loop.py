@@ -157,7 +157,7 @@ class Run(NamedTuple):
         remedy: What to change where the loss stops being finite, for the error's text.
         settings: What changes the result besides, for the keeper: a tree of numbers, words and arrays.
         rmse: RMSE of a state's predictions on the validation part, of a function of the module's level.
-        solves: Whether an epoch is row solves, and not gradient steps: how it is best compiled.
+        solves: Whether an epoch is solves of many steps a row: how it is best compiled.
     """
 
     ratings: Ratings
@@ -189,7 +189,7 @@ class Form(NamedTuple):
 
 OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False} if version("jaxlib").startswith("0.10.") else {}
 """In jaxlib 0.10 the newer emitters, which later ones have alone, take twice as long to compile row solves, which then
-run no faster. Gradient steps do."""
+run no faster. Gradient steps do, and sweeps over clicks."""
 
 
 @functools.lru_cache(maxsize=128)

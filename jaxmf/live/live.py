@@ -60,6 +60,13 @@ class Live:
         self._folder, self._state, self._log, self._every = Path(folder), state, log, every
         self._writing, self._lock = threading.Lock(), threading.RLock()
 
+    def __repr__(self) -> str:
+        with self._lock:
+            state = self._state
+            counts = f"{len(state.user.ids.row):,} users, {len(state.item.ids.row):,} items, {len(state.user.ledger):,}"
+            events = "clicks" if state.clicked else "ratings"
+            return f"<Live: {counts} {events}; batch {state.batch:,}, in {self._folder}>"
+
     @classmethod
     def create(
         cls, folder: str | os.PathLike, start: Recommender, *, url: str | None = None, every: int = EVERY

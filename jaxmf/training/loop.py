@@ -187,9 +187,12 @@ class Form(NamedTuple):
         return cls(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
 
 
-OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False} if version("jaxlib").startswith("0.10.") else {}
-"""In jaxlib 0.10 the newer emitters, which later ones have alone, take twice as long to compile row solves, which then
-run no faster. Gradient steps do, and sweeps over clicks."""
+SMALL = {"xla_cpu_experimental_ynn_fusion_type": ""}
+"""Without the library that jaxlib 0.10 hands sums and products to on the CPU: an epoch is hundreds of small ones, and its
+threads wait for each other after each. Sweeps over clicks then take .92 of the time, Gibbs's .74."""
+
+SOLVES = SMALL | {"xla_cpu_use_fusion_emitters": False}
+"""And without the newer emitters, which take longer to compile solves of many steps a row, which then run no faster."""
 
 
 @functools.lru_cache(maxsize=128)
@@ -204,7 +207,7 @@ def program(function: Callable, form: Form, *, solves: bool = False, gives_up: t
     """
     jitted = jax.jit(functools.partial(function), donate_argnums=gives_up)  # a named tuple alone can't be
     lowered = jitted.lower(*jax.tree.unflatten(*form))
-    return lowered.compile(OLDER_EMITTERS if solves else None)
+    return lowered.compile((SOLVES if solves else SMALL) if version("jaxlib").startswith("0.10.") else None)
 
 
 def run(

@@ -15,8 +15,8 @@ from platformdirs import user_cache_dir
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Nearly all of the tests' time is compiling: what runs for a moment need not be compiled for speed, nor twice.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-# In jaxlib 0.10 the newer emitters, which later ones have alone, double the time of compiling, and a library for sums and
-# products adds a quarter.
+# In jaxlib 0.10 the newer emitters, which later ones have alone, double the time of compiling, and a library for sums
+# and products adds a quarter.
 if version("jaxlib").startswith("0.10."):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_experimental_ynn_fusion_type="
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", user_cache_dir("jaxmf-tests"))

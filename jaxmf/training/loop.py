@@ -188,8 +188,8 @@ class Form(NamedTuple):
 
 
 SMALL = {"xla_cpu_experimental_ynn_fusion_type": ""}
-"""Without the library that jaxlib 0.10 hands sums and products to on the CPU: an epoch is hundreds of small ones, and its
-threads wait for each other after each. Sweeps over clicks then take .92 of the time, Gibbs's .74."""
+"""Without the library that jaxlib 0.10 hands sums and products to on the CPU: an epoch is hundreds of small ones, after
+each of which its threads wait for each other. Sweeps over clicks then take .92 of the time, Gibbs's .74."""
 
 SOLVES = SMALL | {"xla_cpu_use_fusion_emitters": False}
 """And without the newer emitters, which take longer to compile solves of many steps a row, which then run no faster."""

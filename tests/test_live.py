@@ -115,7 +115,8 @@ def test_a_ledger_holds_what_a_dict_would(changes):
         if change in ("put", "add"):
             more = ledger.put(row, other, 1.0, at, add=change == "add")
             old = plain[row].get(other, 0.0) if change == "add" else 0.0
-            plain[row][other] = old + at
+            if at or change == "put":
+                plain[row][other] = old + at
         elif change == "remove":
             more = -ledger.remove(row, other)
             plain[row].pop(other, None)
@@ -223,6 +224,7 @@ def test_whoever_leaves_is_in_no_file_and_the_items_are_as_if_they_never_were(tm
     start = jaxmf.Recommender.fit(frame, rank=4, epochs=6)
     live = Live.create(folder, start)
     live.tell([{"id": f"r{at}", "kind": "rating", "user": name, "item": at, "rating": 1.0} for at in range(9)])
+    live.tell([{"id": "wrong", "kind": "rating", "user": name, "item": 1, "rating": 99.0}])
     live.save()
     assert any(name.encode() in file.read_bytes() for file in folder.rglob("*") if file.is_file())
     live.tell([{"id": "gone", "kind": "user", "user": name}])

@@ -57,7 +57,12 @@ class Ledger:
         return self._pool[start : start + self.count[row]]
 
     def put(self, row: int, other: int, rating: float, weight: float, *, add: bool = False) -> int:
-        """Set a pair's rating, or `add` to the weight of one that is the same; returns how many more there are now."""
+        """Set a pair's rating, or `add` to the weight of one that is the same; returns how many more there are now.
+
+        What adds nothing changes nothing.
+        """
+        if add and not weight:
+            return 0
         there = self.of(row)
         at = int(np.searchsorted(there["other"], other))
         if at < len(there) and there["other"][at] == other:

@@ -4,7 +4,7 @@ A database that SQLAlchemy speaks to: SQLite in a file of its own, unless a URL 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ DEAD = sa.Table(
     "dead",
     METADATA,
     sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("user", sa.Text, index=True),
     sa.Column("document", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
 )
@@ -129,7 +130,7 @@ class Log:
         return [event.user for event in events if event.kind == "user" and event.user is not None]
 
     def purge(self, users: Sequence[str | int]) -> None:
-        """Leave nothing of these users' events but that there were such.
+        """Leave nothing of these users' events but that there were such, and nothing of what was refused of theirs.
 
         The ids of the events stay, so that one that comes again is known; of SQLite's file every byte that is not
         needed is overwritten.
@@ -137,6 +138,7 @@ class Log:
         texts = [json.dumps(user) for user in users]
         with self._engine.begin() as connection:
             connection.execute(sa.update(EVENTS).where(EVENTS.c.user.in_(texts)).values(user=None, document=""))
+            connection.execute(sa.delete(DEAD).where(DEAD.c.user.in_(texts)))
         if self._engine.dialect.name == "sqlite":
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("VACUUM")
@@ -164,6 +166,11 @@ def _row(event: Event) -> dict[str, Any]:
     return {"id": event.id, "user": user, "document": json.dumps(event.document())}
 
 
-def _refused(document: Any, reason: str) -> dict[str, str]:  # noqa: ANN401 whatever came
+def _refused(document: Any, reason: str) -> dict[str, str | None]:  # noqa: ANN401 whatever came
     text = json.dumps(document, default=repr)
-    return {"document": text if len(text) <= LONGEST else json.dumps(text[:LONGEST]), "reason": reason}
+    user = document.get("user") if isinstance(document, Mapping) else None
+    return {
+        "user": json.dumps(user) if isinstance(user, str | int) else None,
+        "document": text if len(text) <= LONGEST else json.dumps(text[:LONGEST]),
+        "reason": reason,
+    }

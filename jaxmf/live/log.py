@@ -4,6 +4,7 @@ A database that SQLAlchemy speaks to: SQLite in a file of its own, unless a URL 
 """
 
 import json
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -67,6 +68,7 @@ class Log:
         self._engine = sa.create_engine(url, pool_pre_ping=True, **_pool(url))
         if self._engine.dialect.name == "sqlite":
             listen(self._engine, "connect", _durable)
+        self.close = weakref.finalize(self, self._engine.dispose)  # by hand, or with the log itself
         METADATA.create_all(self._engine)
         with self._engine.connect() as connection:
             self.last = connection.scalar(sa.select(sa.func.max(EVENTS.c.batch))) or 0
@@ -143,10 +145,6 @@ class Log:
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("VACUUM")
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._engine.dispose()
 
 
 def _pool(url: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
 from jaxmf.data.arrays import to_numbers, to_rows
-from jaxmf.data.packing import block_sizes, pack_rows, page_width
+from jaxmf.data.packing import block_sizes, even, pack_rows, page_width
 from jaxmf.data.ratings import AnyArray, Ratings
 
 Rows = TypeVar("Rows")
@@ -213,17 +213,6 @@ def padded_share(stacks: tuple[Block, ...]) -> float:
     """Share of the slots that hold no rating (or one of weight 0)."""
     slots = sum(stack.weight.size for stack in stacks)
     return 1 - sum(int(np.count_nonzero(stack.weight)) for stack in stacks) / max(1, slots)
-
-
-def even(n: int, part: int = 32) -> int:
-    """`n` rounded up by one `part`-th at most, a power of two: sizes of much the same data come out as one.
-
-    Example:
-        >>> even(80_003), even(80_004), even(7)
-        (81920, 81920, 7)
-    """
-    step = max(1, (1 << n.bit_length()) // (2 * part))
-    return -(-n // step) * step
 
 
 def evened(stack: Block) -> Block:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from jaxmf.data.changes import merge, pairs, rated_pairs
 from jaxmf.data.layers import settled
+from jaxmf.data.packing import ranges
 from jaxmf.data.ratings import Ratings
 
 NONE = np.zeros(0, np.int32)
@@ -53,8 +54,7 @@ class Index(NamedTuple):
         at = np.searchsorted(self.rows, rows)
         at = at[self.rows[np.minimum(at, len(self.rows) - 1)] == rows]
         first, n = self.start[at], self.start[at + 1] - self.start[at]
-        within = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
-        return self.order[np.repeat(first, n) + within]
+        return self.order[ranges(first, n)]
 
 
 class Layer:

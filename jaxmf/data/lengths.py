@@ -8,7 +8,8 @@ import itertools
 
 import numpy as np
 
-from jaxmf.data.histories import PADDING, WIDTHS, Block, blocks, even, evened
+from jaxmf.data.histories import PADDING, WIDTHS, Block, blocks, evened
+from jaxmf.data.packing import even
 from jaxmf.data.ratings import Ratings
 
 LENGTHS = (8, 16, 32, 64, 128)

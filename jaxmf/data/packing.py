@@ -62,3 +62,24 @@ def pack_rows(last: Int[np.ndarray, " rows"], most: int) -> Int[np.ndarray, " ro
     even = max(longest, -(-int(last[-1]) // int(fewest + 1)))
     capacities = range(even, most + 1)
     return fill(capacities[bisect.bisect_left(capacities, -fewest, key=lambda capacity: -fill(capacity)[-1])])
+
+
+def even(n: int, part: int = 32) -> int:
+    """`n` rounded up by one `part`-th at most, a power of two: sizes of much the same data come out as one.
+
+    Example:
+        >>> even(80_003), even(80_004), even(7)
+        (81920, 81920, 7)
+    """
+    step = max(1, (1 << n.bit_length()) // (2 * part))
+    return -(-n // step) * step
+
+
+def ranges(start: Int[np.ndarray, " rows"], count: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " n"]:
+    """start, start + 1, … of each row, `count` of them, one row after the other.
+
+    Example:
+        >>> ranges(np.array([7, 0]), np.array([2, 3]))
+        array([7, 8, 0, 1, 2])
+    """
+    return np.arange(count.sum()) + np.repeat(start - (np.cumsum(count) - count), count)

@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
+from jaxmf.data.packing import ranges
 from jaxmf.data.ratings import Ratings, check_type
 from jaxmf.data.settings import check_whole
 from jaxmf.evaluation.bins import EDGES, means_by_bin, profile_sizes
@@ -195,7 +196,7 @@ def by_popularity(lists: Judgements, train: Ratings, *, edges: Sequence[int] = E
     top, users, relevant, start = lists
     count = start[users + 1] - start[users]
     of_list = np.repeat(np.arange(len(users)), count)
-    item = relevant[np.arange(len(of_list)) + np.repeat(start[users] - (np.cumsum(count) - count), count)]
+    item = relevant[ranges(start[users], count)]
     place = places(top, of_list, item)
     means = {"recall": 1.0 * np.isfinite(place), "gain": 1 / np.log2(place + 1), "reciprocal_rank": 1 / place}
     return means_by_bin(means, profile_sizes(train.transpose(), item), edges)

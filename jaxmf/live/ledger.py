@@ -8,6 +8,7 @@ double.
 import numpy as np
 from jaxtyping import Int
 
+from jaxmf.data.packing import ranges
 from jaxmf.data.ratings import Ratings
 
 COLUMNS = ("other", "rating", "weight")
@@ -96,7 +97,7 @@ class Ledger:
     def ratings(self, rows: Int[np.ndarray, " b"], n_other: int) -> Ratings:
         """The ratings of these rows, which are numbered from 0 in this order."""
         count = self.count[rows]
-        whole = self._pool[_ranges(self._start[rows], count)]
+        whole = self._pool[ranges(self._start[rows], count)]
         user = np.repeat(np.arange(len(rows), dtype=np.int32), count)
         item, rating, weight = (np.ascontiguousarray(whole[name]) for name in COLUMNS)
         return Ratings(user, item, rating, weight, n_users=len(rows), n_items=n_other)
@@ -116,12 +117,6 @@ class Ledger:
         pool = np.zeros(2 * (int(self._room.sum()) + room), RATING)
         size = self._room.astype(np.int64)
         start = np.cumsum(size) - size
-        moved = _ranges(start, self.count)
-        pool[moved] = self._pool[_ranges(self._start, self.count)]
+        moved = ranges(start, self.count)
+        pool[moved] = self._pool[ranges(self._start, self.count)]
         self._start, self._end, self._pool = start, int(size.sum()), pool
-
-
-def _ranges(start: Int[np.ndarray, " rows"], count: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " n"]:
-    """start, start + 1, … of each row, one after the other."""
-    n = count.astype(np.int64)
-    return np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n) + np.repeat(start, n)

@@ -27,7 +27,6 @@ SHARE = 1 / 16
 """Share of an item's ratings that may change before its row is solved again: it then costs the same an event, however
 many ratings it has, and hardly moves in between."""
 
-
 ALL = np.iinfo(np.int32).max // 2
 """Changes of a row that has to be solved again."""
 
@@ -38,7 +37,7 @@ class Ids:
     def __init__(self, ids: Iterable[Id | None] = ()) -> None:
         """In row order; `None` where one has gone."""
         self.of_row = list(ids)
-        self.row = {name: row for row, name in enumerate(self.of_row) if name is not None}
+        self.row: dict[Id | None, int] = {name: row for row, name in enumerate(self.of_row) if name is not None}
         self.kind = next((kind(name) for name in self.row), None)
 
     def admit(self, side: str, name: Id | None) -> None:
@@ -55,19 +54,14 @@ class Ids:
 
     def add(self, name: Id | None) -> int:
         """The id's row, a new one where it has none."""
-        assert name is not None
         row = self.row.setdefault(name, len(self.of_row))
         if row == len(self.of_row):
             self.of_row.append(name)
         return row
 
-    def find(self, name: Id | None) -> int | None:
-        """The id's row."""
-        return None if name is None else self.row.get(name)
-
     def drop(self, name: Id | None) -> int | None:
         """Forget an id; returns the row that it had."""
-        row = None if name is None else self.row.pop(name, None)
+        row = self.row.pop(name, None)
         if row is not None:
             self.of_row[row] = None
         return row
@@ -99,7 +93,9 @@ class State:
         user: The users.
         item: The items.
         batch: The last batch that it has learnt.
-        like: The recommender that it grew from: its columns, its scale, its library.
+        scale: Smallest and largest rating seen.
+        columns: Names of the frames' columns, for the recommenders that it is made into.
+        library: The frames' library, likewise.
     """
 
     def __init__(self, like: Recommender, batch: int = 0, pending: Int[np.ndarray, " items"] | None = None) -> None:
@@ -111,7 +107,7 @@ class State:
         if any(like.frozen):
             raise ValueError("the recommender was made without its history: fit it with keep_history=True")
         ratings = like.ratings
-        self.like, self.batch, self.scale = like.without_history(), batch, like.scale
+        self.batch, self.scale, self.columns, self.library = batch, like.scale, like.columns, like.library
         sides = ((like.users, ratings), (like.items, ratings.transpose()))
         self.user, self.item = (
             Side(Ids(known.index.tolist()), Ledger(len(known), given), np.zeros(len(known), np.int32))
@@ -144,7 +140,6 @@ class State:
     def learn(self, batch: int, events: Sequence[Event]) -> None:
         """Learn a batch: its items' rows, where enough has changed, and then its users' are solved."""
         users, items = self._told(events)
-        self._make_room()
         due = items[self.item.changes[items] >= SHARE * self.item.ledger.count[items]]
         self._solve(self.item, self.user, due, items=True)
         self._solve(self.user, self.item, users, items=False)
@@ -182,9 +177,9 @@ class State:
             known_users,
             known_items,
             History(ratings),
-            self.like.columns,
+            self.columns,
             self.scale,
-            library=self.like.library,
+            library=self.library,
         )
 
     def _told(self, events: Sequence[Event]) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " c"]]:
@@ -204,7 +199,7 @@ class State:
             items, users = _leave(self.item, self.user, event.item)
             return users, items
         if event.kind == "removal":
-            user, item = self.user.ids.find(event.user), self.item.ids.find(event.item)
+            user, item = self.user.ids.row.get(event.user), self.item.ids.row.get(event.item)
             if user is None or item is None or not self.user.ledger.remove(user, item):
                 return (), ()
             self.item.ledger.remove(item, user)

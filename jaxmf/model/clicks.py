@@ -17,7 +17,6 @@ BACKGROUND = 16.0
 """What all pairs weigh as 0, in units of what is observed. On validation parts of Epinions and of MovieLens 100K 8 to
 32 are alike, though one has fifteen times the other's density."""
 
-
 LEAST = 1e-6
 """Least share of its weight that a pair keeps beside the background which it takes the place of: what is exact in
 float32, and keeps its target where the two are the same."""

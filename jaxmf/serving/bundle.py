@@ -2,16 +2,23 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
 
 from jaxmf.data.history import History
 from jaxmf.data.ids import Vocabulary
 from jaxmf.data.ratings import Columns, Duplicates, Ratings
+from jaxmf.keeping import kept
+from jaxmf.keeping.kept import Document
 from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.serving import models
 from jaxmf.serving.frames import Side, Sides
 from jaxmf.serving.live import Live
+
+Held = TypeVar("Held", bound="Bundle")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +51,26 @@ class Bundle:
         events = "clicks" if self.clicked else "ratings"
         counts = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.history):,} {events}"
         return f"<{type(self).__name__}: {counts}; {model.kernel!r}, {of}, rank {model.params.item.rank}>"
+
+    def contents(self) -> tuple[dict[str, np.ndarray], Document]:
+        """All of it as arrays and documents, which a checkpoint keeps.
+
+        Raises:
+            ValueError: If an id or the kernel can't be kept.
+        """
+        settings = {name: getattr(self, name) for name in kept.SETTINGS}
+        fields = {"model": self.model, "users": self.users, "items": self.items, "ratings": self.ratings}
+        return kept.of_fields(fields | settings)
+
+    @classmethod
+    def of_contents(cls: type[Held], arrays: dict[str, np.ndarray], documents: Document) -> Held:
+        """It again.
+
+        Raises:
+            ValueError: If they make no sense.
+        """
+        fields = kept.to_fields(arrays, documents)
+        return cls(Live.of(fields.pop("model")), history=History(fields.pop("ratings")), **fields)
 
     @property
     def clicked(self) -> bool:

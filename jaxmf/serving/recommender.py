@@ -12,7 +12,6 @@ from jaxmf.data.arrays import Frame, to_frame
 from jaxmf.data.history import History
 from jaxmf.data.ratings import Columns, Duplicates, from_columns
 from jaxmf.data.settings import check_choice, check_whole
-from jaxmf.keeping import kept
 from jaxmf.keeping.checkpoint import Checkpoint, read, write
 from jaxmf.keeping.files import sensible
 from jaxmf.model.kernels import Kernel
@@ -271,9 +270,7 @@ class Recommender(Bundle):
             ValueError: If something else is at `path`, or an id or the kernel can't be kept.
             ImportError: If Orbax is not installed.
         """
-        settings = {name: getattr(self, name) for name in kept.SETTINGS}
-        fields = {"model": self.model, "users": self.users, "items": self.items, "ratings": self.ratings}
-        write(path, Checkpoint(KIND, *kept.of_fields(fields | settings)))
+        write(path, Checkpoint(KIND, *self.contents()))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Recommender":
@@ -285,5 +282,4 @@ class Recommender(Bundle):
         """
         _, arrays, documents = read(path, KIND)
         with sensible(path):
-            fields = kept.to_fields(arrays, documents)
-            return cls(Live.of(fields.pop("model")), history=History(fields.pop("ratings")), **fields)
+            return cls.of_contents(arrays, documents)

@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxmf.data.histories import rung
+from jaxmf.data.packing import ranges
 from jaxmf.data.ratings import AnyArray, Ratings
 
 USERS, ITEMS = 128, 65_536
@@ -140,12 +141,11 @@ def user_blocks(
 def _mask(rows: np.ndarray, count: np.ndarray, first: np.ndarray, items: np.ndarray, g: int, b: int, room: int) -> Mask:
     n = count[rows]
     owner = np.repeat(np.arange(len(rows)), n)
-    within = np.arange(len(owner)) - np.repeat(np.cumsum(n) - n, n)
     block = owner // b
     slot = np.arange(len(owner)) - np.searchsorted(block, np.arange(g))[block]
     mask = Mask(np.full((g, room), b, np.int32), np.zeros((g, room), np.int32))
     mask.row[block, slot] = owner % b
-    mask.position[block, slot] = items[first[rows][owner] + within]
+    mask.position[block, slot] = items[ranges(first[rows], n)]
     return mask
 
 

@@ -4,7 +4,6 @@ Each function gives a bundle, of the kind that it was given, which shares with t
 """
 
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -15,10 +14,8 @@ from jaxmf.data.ids import Vocabulary
 from jaxmf.data.ratings import Dataset
 from jaxmf.model.kernels import check_ratings
 from jaxmf.serving.answers import check_history
-from jaxmf.serving.bundle import Bundle
+from jaxmf.serving.bundle import Bundle, Held
 from jaxmf.serving.live import Live
-
-Held = TypeVar("Held", bound=Bundle)
 
 
 def folded(known: Held, new: Dataset, *, touched: bool) -> Held:

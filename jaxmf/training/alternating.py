@@ -11,7 +11,8 @@ from jax import lax
 from jaxtyping import Array, Key
 
 from jaxmf.data.features import Sides
-from jaxmf.data.histories import PAGES, Block, even, evened, filled, joint_blocks
+from jaxmf.data.histories import PAGES, Block, evened, filled, joint_blocks
+from jaxmf.data.packing import even
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel

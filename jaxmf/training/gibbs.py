@@ -11,7 +11,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key, ScalarLike
 
 from jaxmf.data.features import Sides, check_rows
-from jaxmf.data.histories import even, filled
+from jaxmf.data.histories import filled
+from jaxmf.data.packing import even
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Kernel, Linear, refuse_clicks, unit_of
 from jaxmf.model.likelihoods import Gaussian, Likelihood

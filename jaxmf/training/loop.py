@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, ScalarLike
 from tqdm import tqdm
 
-from jaxmf.data.histories import even, filled
+from jaxmf.data.histories import filled
+from jaxmf.data.packing import even
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import objective
@@ -187,11 +188,11 @@ class Form(NamedTuple):
         return cls(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
 
 
-SMALL = {"xla_cpu_experimental_ynn_fusion_type": ""}
+SMALL = {"xla_cpu_experimental_ynn_fusion_type": ""} if version("jaxlib").startswith("0.10.") else {}
 """Without the library that jaxlib 0.10 hands sums and products to on the CPU: an epoch is hundreds of small ones, after
 each of which its threads wait for each other. Sweeps over clicks then take .92 of the time, Gibbs's .74."""
 
-SOLVES = SMALL | {"xla_cpu_use_fusion_emitters": False}
+SOLVES = SMALL and SMALL | {"xla_cpu_use_fusion_emitters": False}
 """And without the newer emitters, which take longer to compile solves of many steps a row, which then run no faster."""
 
 
@@ -207,7 +208,7 @@ def program(function: Callable, form: Form, *, solves: bool = False, gives_up: t
     """
     jitted = jax.jit(functools.partial(function), donate_argnums=gives_up)  # a named tuple alone can't be
     lowered = jitted.lower(*jax.tree.unflatten(*form))
-    return lowered.compile((SOLVES if solves else SMALL) if version("jaxlib").startswith("0.10.") else None)
+    return lowered.compile(SOLVES if solves else SMALL)
 
 
 def run(

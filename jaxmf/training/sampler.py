@@ -22,7 +22,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.features import Features, Sides
-from jaxmf.data.histories import Block, even, evened, filled, joint_blocks
+from jaxmf.data.histories import Block, evened, filled, joint_blocks
+from jaxmf.data.packing import even
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel

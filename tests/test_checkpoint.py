@@ -22,7 +22,7 @@ import jaxmf
 from jaxmf import Recommender
 from jaxmf.keeping import checkpoint, kept, manifests
 from jaxmf.keeping.checkpoint import load_state, save_state
-from jaxmf.serving.live import Live
+from jaxmf.serving.layered import Layered
 from jaxmf.training import als, notebook
 
 pytestmark = pytest.mark.optax
@@ -373,7 +373,7 @@ def test_a_model_that_is_not_finite_is_not_saved(rec, tmp_path):
     params = rec.model.params
     model = rec.model.replace(params=params.replace(offset=jnp.float32(jnp.nan)))
     with pytest.raises(ValueError, match=r"params.offset of the model is not finite.*fit the model anew"):
-        dataclasses.replace(rec, live=Live.of(model)).save(tmp_path / "model")
+        dataclasses.replace(rec, layered=Layered.of(model)).save(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", [f"format-{number + 1}" for number in range(checkpoint.FORMAT)])

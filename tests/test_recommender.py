@@ -11,7 +11,7 @@ import jaxmf
 from jaxmf import Recommender, Watch
 from jaxmf.model.kernels import Linear, Logistic
 from jaxmf.serving.frames import of_users
-from jaxmf.serving.live import ROOM
+from jaxmf.serving.layered import ROOM
 
 pytestmark = pytest.mark.optax
 
@@ -391,10 +391,10 @@ def test_it_costs_its_arrays(als, ratings):
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((als.model.params, als.ratings)))
     assert held == 4 * (70 * 4 + 1) + 4 * 4 * len(ratings)
     assert {type(value).__name__ for value in vars(als).values()} == {
-        "Live", "Model", "Vocabulary", "History", "Columns", "tuple", "str"
+        "Layered", "Model", "Vocabulary", "History", "Columns", "tuple", "str"
     }  # fmt: skip
-    assert als.live.model is als.model
-    assert len(als.live.beside) == ROOM
+    assert als.layered.model is als.model
+    assert len(als.layered.beside) == ROOM
 
 
 def test_a_users_ratings_by_their_place(ratings):

@@ -11,7 +11,7 @@ import pytest
 
 import jaxmf
 from jaxmf import Recommender
-from jaxmf.serving.live import ROOM, Live, room
+from jaxmf.serving.layered import ROOM, Layered, room
 
 pytestmark = pytest.mark.optax
 
@@ -95,30 +95,32 @@ def test_ratings_of_pairs_are_forgotten(rec):
 
 def test_the_model_has_a_row_a_user_whatever_room_there_is(rec):
     new = rec.fold_in([{"user": 900, "item": 3, "rating": 5.0}])
-    assert new.live.model.params.user is rec.live.model.params.user
+    assert new.layered.model.params.user is rec.layered.model.params.user
     assert len(new.model.params.user) == len(new.users) == 21
     assert len(new.similar_users([900], n=40)) == 20
     many = new.fold_in(pd.DataFrame({"user": 900 + np.arange(300), "item": 3, "rating": 5.0}))
-    assert len(many.live.model.params.user) == room(320) == 512
+    assert len(many.layered.model.params.user) == room(320) == 512
     assert len(many.model.params.user) == len(many.users) == 320
 
 
 @pytest.mark.parametrize("method", ["als", "gibbs"])
 def test_rows_beside_a_table_are_rows_of_it(method):
     rec = Recommender.fit(FRAME, method=method, rank=2, epochs=2 if method == "als" else 24)
-    before = jax.tree.map(np.array, rec.live.model.params)
+    before = jax.tree.map(np.array, rec.layered.model.params)
     new, pairs = rec, FRAME[::7]
     for at in range(ROOM + 40):  # known users again and again, and new ones until their rows are written into a table
         user = at % 10 if at % 2 else 100 + at
         new = new.fold_in([{"user": user, "item": at % 20, "rating": 1.0 + at % 5}])
         if at in (3, ROOM - 9, ROOM + 39):
-            whole = Live.of(new.model)
-            for table in (new.live, whole):
+            whole = Layered.of(new.model)
+            for table in (new.layered, whole):
                 rows = np.arange(len(new.users))
                 np.testing.assert_array_equal(table.whole(len(rows)).params.user.factors, new.model.params.user.factors)
-            np.testing.assert_array_equal(new.predict(pairs), replace(new, live=whole).predict(pairs))
-            pd.testing.assert_frame_equal(new.recommend([0, 100, -1]), replace(new, live=whole).recommend([0, 100, -1]))
-    jax.tree.map(np.testing.assert_array_equal, before, rec.live.model.params)
+            np.testing.assert_array_equal(new.predict(pairs), replace(new, layered=whole).predict(pairs))
+            pd.testing.assert_frame_equal(
+                new.recommend([0, 100, -1]), replace(new, layered=whole).recommend([0, 100, -1])
+            )
+    jax.tree.map(np.testing.assert_array_equal, before, rec.layered.model.params)
 
 
 def test_a_person_can_read_a_recommender(rec):

@@ -15,7 +15,7 @@ from jaxmf.model.kernels import Kernel, for_range
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.serving import models
 from jaxmf.serving.fitting import Method, Settings, fit_model
-from jaxmf.serving.live import Live
+from jaxmf.serving.layered import Layered
 from jaxmf.serving.recommender import Recommender
 from jaxmf.training.loop import Watch
 
@@ -106,7 +106,7 @@ class KMF(AlgoBase):
             watch=Watch(progress=self.verbose),
         )
         model = fit_model(jax.random.key(self._seed()), ratings, settings)
-        self.recommender = Recommender(Live.of(model), users, items, History(ratings), Columns(), (low, high))
+        self.recommender = Recommender(Layered.of(model), users, items, History(ratings), Columns(), (low, high))
         return self
 
     def _seed(self) -> int:
@@ -119,7 +119,7 @@ class KMF(AlgoBase):
         item = self.item_rows[i] if isinstance(i, Integral) else -1
         if max(user, item) < 0:
             raise PredictionImpossible(UNKNOWN)
-        return float(models.predict(self.recommender.live, np.array([user]), np.array([item]))[0])
+        return float(models.predict(self.recommender.layered, np.array([user]), np.array([item]))[0])
 
     def test(self, testset: list[tuple[Any, Any, float]], verbose: bool = False) -> list[Prediction]:
         """The predictions of `predict`, of all pairs at once; one by one where Surprise is to print them."""
@@ -128,7 +128,7 @@ class KMF(AlgoBase):
         user = np.array([self.row_of_user.get(pair[0], -1) for pair in testset], np.int32)
         item = np.array([self.row_of_item.get(pair[1], -1) for pair in testset], np.int32)
         impossible = np.maximum(user, item) < 0
-        estimate = np.where(impossible, self.default_prediction(), models.predict(self.recommender.live, user, item))
+        estimate = np.where(impossible, self.default_prediction(), models.predict(self.recommender.layered, user, item))
         return [
             Prediction(
                 *pair, float(est), {"was_impossible": True, "reason": UNKNOWN} if no else {"was_impossible": False}

@@ -14,7 +14,7 @@ from jaxmf.live.events import Event, Id, parse
 from jaxmf.live.log import Log, Refused
 from jaxmf.live.state import State
 from jaxmf.serving import shapes
-from jaxmf.serving.live import Live as Beside
+from jaxmf.serving.layered import Layered
 from jaxmf.serving.recommender import Recommender
 
 KIND = "live"
@@ -139,7 +139,7 @@ class Live:
             row = state.user.ids.row.get(user, -1)
             rows = np.array([row], np.int32)
             seen = state.user.ledger.ratings(rows, len(state.item.ids.of_row)) if row >= 0 and exclude_seen else None
-            found = shapes.best(Beside.of(state.model), rows, n=n, seen=seen)
+            found = shapes.best(Layered.of(state.model), rows, n=n, seen=seen)
             shown = np.isfinite(found.score[0])
             return [
                 Scored(state.item.ids.of_row[item], float(score))

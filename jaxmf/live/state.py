@@ -20,7 +20,7 @@ from jaxmf.live.ledger import Ledger
 from jaxmf.model.kernels import Clicks
 from jaxmf.model.posterior import Posterior
 from jaxmf.online.update import check_given, on_device, unstack, update, update_user
-from jaxmf.serving import live
+from jaxmf.serving.layered import Layered, room
 from jaxmf.serving.recommender import Recommender
 
 SHARE = 1 / 16
@@ -173,7 +173,7 @@ class State:
             for side, rows in ((self.user, users), (self.item, items))
         )
         return Recommender(
-            live.Live.of(jax.tree.map(jnp.array, model)),
+            Layered.of(jax.tree.map(jnp.array, model)),
             known_users,
             known_items,
             History(ratings),
@@ -237,7 +237,7 @@ class State:
         """Room for twice the rows, where there is too little."""
         sizes = {name: len(side.ids.of_row) for name, side in (("user", self.user), ("item", self.item))}
         held = {name: getattr(self.model.params, name).bias.shape[-1] for name in sizes}
-        rooms = {name: max(held[name], live.room(size)) for name, size in sizes.items()}
+        rooms = {name: max(held[name], room(size)) for name, size in sizes.items()}
         for side, name in ((self.user, "user"), (self.item, "item")):
             side.grow(rooms[name])
         if rooms != held:

@@ -33,7 +33,7 @@ def best(
     few = _choice(sides.item, candidates, exclude)
     n = min(check_whole("n", n, least=1, meaning="the length of each list"), max(1, len(sides.item.known)))
     seen = of_users(known.history.of_users(rows[rows >= 0]), rows) if exclude_seen else None
-    found = shapes.best(known.live, rows, n=n, seen=seen, **few)
+    found = shapes.best(known.layered, rows, n=n, seen=seen, **few)
     return _frame(found, ids, sides.item, (sides.user.column, sides.item.column), library)
 
 

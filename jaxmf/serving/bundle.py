@@ -16,7 +16,7 @@ from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.serving import models
 from jaxmf.serving.frames import Side, Sides
-from jaxmf.serving.live import Live
+from jaxmf.serving.layered import Layered
 
 Held = TypeVar("Held", bound="Bundle")
 
@@ -26,7 +26,7 @@ class Bundle:
     """Ids, a model and its ratings.
 
     Attributes:
-        live: What answers: the model, with the rows that were folded in beside it.
+        layered: What answers: the model, with the rows that were folded in beside it.
         users: Ids of the users' rows.
         items: Ids of the items' rows.
         history: The ratings that the rows come from, on the host.
@@ -36,7 +36,7 @@ class Bundle:
         library: The frames' library, where no frame is given.
     """
 
-    live: Live
+    layered: Layered
     users: Vocabulary
     items: Vocabulary
     history: History
@@ -46,7 +46,7 @@ class Bundle:
     library: str = "pandas"
 
     def __repr__(self) -> str:
-        model = self.live.model
+        model = self.layered.model
         of = f"{len(model)} draws" if isinstance(model, Posterior) else "point estimate"
         events = "clicks" if self.clicked else "ratings"
         counts = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.history):,} {events}"
@@ -70,12 +70,12 @@ class Bundle:
             ValueError: If they make no sense.
         """
         fields = kept.to_fields(arrays, documents)
-        return cls(Live.of(fields.pop("model")), history=History(fields.pop("ratings")), **fields)
+        return cls(Layered.of(fields.pop("model")), history=History(fields.pop("ratings")), **fields)
 
     @property
     def clicked(self) -> bool:
         """Whether the history is of clicks, and not of ratings."""
-        return isinstance(self.live.model.kernel, Clicks)
+        return isinstance(self.layered.model.kernel, Clicks)
 
     @property
     def repeated(self) -> Duplicates:
@@ -85,7 +85,7 @@ class Bundle:
     @cached_property
     def model(self) -> Model | Posterior:
         """The model with a row for each user: a copy where users were folded in, made once."""
-        return self.live.whole(len(self.users))
+        return self.layered.whole(len(self.users))
 
     @cached_property
     def noise(self) -> float:

@@ -18,7 +18,7 @@ from jaxmf.model.params import Params
 from jaxmf.model.posterior import Population, Posterior, Predictive, predictive
 from jaxmf.model.tables import Table
 from jaxmf.online.laplace import leverage
-from jaxmf.serving.live import Live, at_prior_mean, rows_of
+from jaxmf.serving.layered import Layered, at_prior_mean, rows_of
 from jaxmf.serving.recommend import TopN, top_n
 
 PAIRS = 8192
@@ -31,15 +31,15 @@ LEFT = 0.1
 """Least share of the ratings that is taken to be unexplained by rows: a bound for fits that repeat their data."""
 
 
-def predict(live: Live, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def predict(layered: Layered, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Predicted ratings, of a posterior their means."""
-    return _in_parts(lambda u, i: _predict(live, u, i), user, item)
+    return _in_parts(lambda u, i: _predict(layered, u, i), user, item)
 
 
-def spread(live: Live, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+def spread(layered: Layered, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Standard deviations of ratings under a posterior, noise included; a stranger's row is drawn from its prior."""
-    drawn = _drawn_strangers(jax.random.key(0), live.model)
-    return _in_parts(lambda u, i: _predictive(live, drawn, u, i).std, user, item)
+    drawn = _drawn_strangers(jax.random.key(0), layered.model)
+    return _in_parts(lambda u, i: _predictive(layered, drawn, u, i).std, user, item)
 
 
 def noise(model: Model, history: History) -> float:
@@ -48,7 +48,7 @@ def noise(model: Model, history: History) -> float:
     Each row's share of them, which its own ratings have explained away, is put back.
     """
     known = history.ratings.take(np.random.default_rng(0).permutation(np.flatnonzero(history.ratings.weight))[:SAMPLE])
-    error = known.rating - predict(Live.of(model), known.user, known.item)
+    error = known.rating - predict(Layered.of(model), known.user, known.item)
     left = max(1 - float(np.mean(_leverage(model, history, known.user, known.item))), LEFT)
     return float(np.average(error**2, weights=known.weight) / left)
 
@@ -63,9 +63,9 @@ def std(
     return np.sqrt(noise * (1 + _leverage(model, history, user, item))).astype(np.float32)
 
 
-def best(live: Live, users: Int[np.ndarray, " b"], **settings: Any) -> TopN:  # noqa: ANN401 of `top_n`
+def best(layered: Layered, users: Int[np.ndarray, " b"], **settings: Any) -> TopN:  # noqa: ANN401 of `top_n`
     """Each user's best items."""
-    return top_n(live.model.with_users(_asked(live, users)), np.arange(len(users)), **settings)
+    return top_n(layered.model.with_users(_asked(layered, users)), np.arange(len(users)), **settings)
 
 
 def _leverage(model: Model, history: History, user: np.ndarray, item: np.ndarray) -> np.ndarray:
@@ -94,27 +94,31 @@ def _in_parts(
 
 
 @jax.jit
-def _asked(live: Live, users: Int[AnyArray, " b"]) -> Table:
-    return live.take(users, at_prior_mean(live.model).user)
+def _asked(layered: Layered, users: Int[AnyArray, " b"]) -> Table:
+    return layered.take(users, at_prior_mean(layered.model).user)
 
 
 @jax.jit
-def _predict(live: Live, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Array:
+def _predict(layered: Layered, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Array:
     pairs = jnp.arange(user.shape[0])
-    return _of_pairs(live, at_prior_mean(live.model), user, item).predict(pairs, pairs)
+    return _of_pairs(layered, at_prior_mean(layered.model), user, item).predict(pairs, pairs)
 
 
 @jax.jit
-def _predictive(live: Live, strangers: Params, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Predictive:
+def _predictive(
+    layered: Layered, strangers: Params, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]
+) -> Predictive:
     pairs = jnp.arange(user.shape[0])
-    return predictive(_of_pairs(live, strangers, user, item), pairs, pairs)
+    return predictive(_of_pairs(layered, strangers, user, item), pairs, pairs)
 
 
-def _of_pairs(live: Live, strangers: Params, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]) -> Model | Posterior:
+def _of_pairs(
+    layered: Layered, strangers: Params, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]
+) -> Model | Posterior:
     """A model of the pairs' rows alone, row i of either side the i-th pair's."""
-    items = rows_of(live.model.params.item, item, strangers.item)
-    of_items = live.model.transpose().with_users(items).transpose()
-    return of_items.with_users(live.take(user, strangers.user))
+    items = rows_of(layered.model.params.item, item, strangers.item)
+    of_items = layered.model.transpose().with_users(items).transpose()
+    return of_items.with_users(layered.take(user, strangers.user))
 
 
 @jax.jit

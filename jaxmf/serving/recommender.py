@@ -21,7 +21,7 @@ from jaxmf.serving import answers, models, shapes, updates
 from jaxmf.serving.bundle import Bundle
 from jaxmf.serving.fitting import Method, Settings, fit_model, kernel_of, scale_of
 from jaxmf.serving.frames import Ids, Unknown, UnknownItems, checked, known_items, pair_rows
-from jaxmf.serving.live import Live
+from jaxmf.serving.layered import Layered
 from jaxmf.training.loop import Watch
 
 Solved = Literal["new", "touched"]
@@ -104,7 +104,7 @@ class Recommender(Bundle):
         settings = Settings(kernel, method, rank, prior, epochs, implicit, watch)
         model = fit_model(key, ratings, settings)
         library = to_frame(frame).implementation.value
-        fitted = cls(Live.of(model), users, items, History(ratings), columns, scale, library=library)
+        fitted = cls(Layered.of(model), users, items, History(ratings), columns, scale, library=library)
         return fitted if keep_history else fitted.without_history()
 
     def predict(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
@@ -119,7 +119,7 @@ class Recommender(Bundle):
             ValueError: If a column is missing, or an id is unknown and that is an error.
         """
         user, item = pair_rows(pairs, self.sides, unknown=unknown)
-        predicted = np.clip(models.predict(self.live, user, item), *self.scale)
+        predicted = np.clip(models.predict(self.layered, user, item), *self.scale)
         return np.where((user < 0) | (item < 0), np.nan, predicted) if unknown == "nan" else predicted
 
     def predict_std(self, pairs: Frame, *, unknown: Unknown = "bias") -> Float[np.ndarray, " n"]:
@@ -132,9 +132,9 @@ class Recommender(Bundle):
             ValueError: As `predict`, or if the history that it needs was dropped.
         """
         user, item = pair_rows(pairs, self.sides, unknown=unknown)
-        answers.check_spread(self.live.model, self.frozen)
-        if isinstance(self.live.model, Posterior):
-            std = models.spread(self.live, user, item)
+        answers.check_spread(self.layered.model, self.frozen)
+        if isinstance(self.layered.model, Posterior):
+            std = models.spread(self.layered, user, item)
         else:
             std = models.std(self.model, self.history, self.noise, user, item)
         return np.where((user < 0) | (item < 0), np.nan, std) if unknown == "nan" else std
@@ -203,7 +203,7 @@ class Recommender(Bundle):
         """
         for name, given in (("ratings", ratings), ("users", users), ("n", n)):
             check_whole(name, given, least=1, meaning="what a request has at most")
-        shapes.warm(self.live, len(self.users), self.scale[0], ratings=ratings, users=users, n=n)
+        shapes.warm(self.layered, len(self.users), self.scale[0], ratings=ratings, users=users, n=n)
 
     def without_history(self) -> "Recommender":
         """The same without ratings: it answers and folds new users in; rows of its own can't be solved again."""

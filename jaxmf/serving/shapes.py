@@ -15,13 +15,13 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.serving import models
-from jaxmf.serving.live import Live
+from jaxmf.serving.layered import Layered
 from jaxmf.serving.recommend import TopN
 from jaxmf.serving.top import SEEN
 
 
 def best(
-    live: Live,
+    layered: Layered,
     rows: Int[np.ndarray, " b"],
     *,
     n: int,
@@ -30,15 +30,15 @@ def best(
 ) -> TopN:
     """Each user's `n` best items, from a program for up to so many users and items."""
     asked = np.pad(rows, (0, rung(len(rows)) - len(rows)), constant_values=-1)
-    found = models.best(live, asked, n=rung(n), seen=seen, **few)
+    found = models.best(layered, asked, n=rung(n), seen=seen, **few)
     return TopN(*(np.ascontiguousarray(part[: len(rows), :n]) for part in found))
 
 
-def warm(live: Live, known: int, rating: float, *, ratings: int, users: int, n: int) -> None:
+def warm(layered: Layered, known: int, rating: float, *, ratings: int, users: int, n: int) -> None:
     """Run all programs that fold-ins and recommendations need up to these numbers.
 
     Args:
-        live: The model.
+        layered: The model.
         known: Users that have a row.
         rating: A rating that the kernel can fit.
         ratings: Most ratings of a request.
@@ -47,15 +47,15 @@ def warm(live: Live, known: int, rating: float, *, ratings: int, users: int, n: 
     """
     for size in _rungs(users):
         for width, pages in ladder_shapes(ratings, users):
-            request = _request(live.model, size, rating, width, pages)
-            live.solved(request, np.unique(request.user), NONE)
-    full = live.filled(known + users)
-    for of in (live, full):
+            request = _request(layered.model, size, rating, width, pages)
+            layered.solved(request, np.unique(request.user), NONE)
+    full = layered.filled(known + users)
+    for of in (layered, full):
         for asked in _rungs(users):
             for length in _rungs(n):
                 best(of, np.arange(asked) % max(1, known), n=length, seen=None)
                 for most in _rungs(max(SEEN, ratings)):
-                    seen = _ratings(live.model, np.zeros(most, np.int32), asked, rating)
+                    seen = _ratings(layered.model, np.zeros(most, np.int32), asked, rating)
                     best(of, np.zeros(asked, np.int32), n=length, seen=seen)
     jax.block_until_ready(jax.tree.leaves(full))
 

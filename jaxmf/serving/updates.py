@@ -15,7 +15,7 @@ from jaxmf.data.ratings import Dataset
 from jaxmf.model.kernels import check_ratings
 from jaxmf.serving.answers import check_history
 from jaxmf.serving.bundle import Bundle, Held
-from jaxmf.serving.live import Live
+from jaxmf.serving.layered import Layered
 
 
 def folded(known: Held, new: Dataset, *, touched: bool) -> Held:
@@ -29,7 +29,7 @@ def folded(known: Held, new: Dataset, *, touched: bool) -> Held:
     Raises:
         ValueError: If a rating is outside the kernel's scale, or a row to solve has lost its history.
     """
-    check_ratings(known.live.model.kernel, new.ratings.rating)
+    check_ratings(known.layered.model.kernel, new.ratings.rating)
     users, rated = np.unique(new.ratings.user), np.unique(new.ratings.item)
     items = rated if touched else rated[rated >= len(known.items)]
     for side, rows in zip(known.sides, (users, items), strict=True):
@@ -71,7 +71,7 @@ def without_users(known: Held, rows: Int[np.ndarray, " b"]) -> Held:
     items = np.unique(known.history.of_users(rows).item)
     left = replace(
         known,
-        live=Live.of(known.model.take_users(kept)),
+        layered=Layered.of(known.model.take_users(kept)),
         users=Vocabulary(known.users.index[kept]),
         history=known.history.take_users(kept),
         frozen=(int(np.searchsorted(kept, known.frozen[0])), known.frozen[1]),
@@ -91,8 +91,8 @@ def items_alone(known: Held) -> Held:
     alone = model.take_users(NONE)
     if known.clicked:  # a stranger is still the average of those who were here
         alone = alone.with_users(alone.params.user.replace(gram=model.params.user.gram))
-    live, history = Live.of(alone), History(known.ratings.take(NONE).replace(n_users=0))
-    return replace(known, live=live, users=Vocabulary(), history=history, frozen=(0, len(known.items)))
+    layered, history = Layered.of(alone), History(known.ratings.take(NONE).replace(n_users=0))
+    return replace(known, layered=layered, users=Vocabulary(), history=history, frozen=(0, len(known.items)))
 
 
 def _with_history(known: Bundle, items: Int[np.ndarray, " c"]) -> Int[np.ndarray, " c"]:
@@ -102,4 +102,4 @@ def _with_history(known: Bundle, items: Int[np.ndarray, " c"]) -> Int[np.ndarray
 def _solved(known: Held, users: Int[np.ndarray, " b"], items: Int[np.ndarray, " c"]) -> Held:
     """With these rows solved from the history."""
     touched = known.history.touching(users=users, items=items).replace(n_users=len(known.users))
-    return replace(known, live=known.live.solved(touched, users, items))
+    return replace(known, layered=known.layered.solved(touched, users, items))

@@ -16,7 +16,7 @@ from jaxmf.data.ids import Vocabulary
 from jaxmf.data.ratings import Columns, Ratings
 from jaxmf.model.params import Params
 from jaxmf.model.tables import Table
-from jaxmf.serving.live import Live
+from jaxmf.serving.layered import Layered
 
 
 def keep(task: Task) -> Rounds:
@@ -44,7 +44,7 @@ def save(task: Task, path: Path) -> Score:
     model = jaxmf.Model(rows, jaxmf.kernels.Linear())
     none, number = np.zeros(0, np.int32), np.zeros(0, np.float32)
     rec = jaxmf.Recommender(
-        Live.of(model),
+        Layered.of(model),
         users=Vocabulary(np.arange(n_users)),
         items=Vocabulary(np.arange(n_items)),
         history=History(Ratings(none, none, number, number, n_users, n_items)),

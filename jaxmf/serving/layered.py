@@ -25,7 +25,7 @@ ROOM = 256
 
 
 @no_type_check
-class Live(struct.PyTreeNode):
+class Layered(struct.PyTreeNode):
     """A model, and users' rows that count before its own.
 
     Attributes:
@@ -39,7 +39,7 @@ class Live(struct.PyTreeNode):
     beside: Table
 
     @classmethod
-    def of(cls, model: Model | Posterior) -> "Live":
+    def of(cls, model: Model | Posterior) -> "Layered":
         """The model with nothing beside it."""
         m = room(int(np.sqrt(model.params.user.bias.shape[-1])))
         return cls(model, np.full(m, PADDING, np.int32), jax.tree.map(jnp.asarray, zeros(model, m)))
@@ -58,7 +58,7 @@ class Live(struct.PyTreeNode):
         model = model.with_users(_put(model.params.user, self.rows, self.beside)) if changed else model
         return model if model.params.user.bias.shape[-1] == n_users else model.take_users(np.arange(n_users))
 
-    def solved(self, ratings: Ratings, users: Int[np.ndarray, " b"], items: Int[np.ndarray, " c"]) -> "Live":
+    def solved(self, ratings: Ratings, users: Int[np.ndarray, " b"], items: Int[np.ndarray, " c"]) -> "Layered":
         """With the rows of `users` and of `items`, both ascending, solved from all their ratings.
 
         Where no item is solved it costs these users' ratings; else the tables are copied.
@@ -66,8 +66,8 @@ class Live(struct.PyTreeNode):
         if len(items):
             model = self.whole(ratings.n_users).grown(0, ratings.n_items)
             if len(users):
-                return Live.of(fold_in.fold_in(model, ratings, users=users, items=items))
-            return Live.of(fold_in.fold_in_items(model, ratings.take(np.isin(ratings.item, items)), items=items))
+                return Layered.of(fold_in.fold_in(model, ratings, users=users, items=items))
+            return Layered.of(fold_in.fold_in_items(model, ratings.take(np.isin(ratings.item, items)), items=items))
         size = rung(len(users))
         place = np.searchsorted(users, ratings.user).astype(np.int32)
         theirs = ratings.replace(user=place, n_users=size)
@@ -75,12 +75,12 @@ class Live(struct.PyTreeNode):
         found = fold_in.fold_in_users(alone, theirs, users=np.arange(len(users)))
         return self.replace(model=self.model.advanced())._with(users, found.params.user)
 
-    def filled(self, n_users: int) -> "Live":
+    def filled(self, n_users: int) -> "Layered":
         """What it grows to once rows beside it are written into the table, and there are so many users."""
         grown = self.model.grown(room(n_users), 0)
-        return Live.of(grown.with_users(_put(grown.params.user, self.rows, self.beside)))
+        return Layered.of(grown.with_users(_put(grown.params.user, self.rows, self.beside)))
 
-    def _with(self, users: Int[np.ndarray, " b"], values: Table) -> "Live":
+    def _with(self, users: Int[np.ndarray, " b"], values: Table) -> "Layered":
         """With the first `values` in the rows of `users`."""
         rows = np.union1d(self.rows[self.rows != PADDING], users)
         m = len(self.rows)
@@ -91,7 +91,7 @@ class Live(struct.PyTreeNode):
             return self.replace(rows=rows.astype(np.int32), beside=_picked(self.beside, values, at))
         full = self.filled(int(rows[-1]) + 1).model
         padded = np.pad(users, (0, values.bias.shape[-1] - len(users)), constant_values=PADDING).astype(np.int32)
-        return Live.of(full.with_users(_put(full.params.user, padded, values)))
+        return Layered.of(full.with_users(_put(full.params.user, padded, values)))
 
 
 def room(n: int) -> int:

@@ -1,5 +1,7 @@
 """A model that lives: events that are kept, rows that follow them, and a state that outlives its process."""
 
-from jaxmf.live.live import Ack, Live, Scored
+from jaxmf.live.answers import Predicted, Reason, Scored
+from jaxmf.live.intake import Ack
+from jaxmf.live.live import Live
 
-__all__ = ["Ack", "Live", "Scored"]
+__all__ = ["Ack", "Live", "Predicted", "Reason", "Scored"]

@@ -1,8 +1,6 @@
 """What happens to a model: one event a fact, checked as it comes in."""
 
 import dataclasses
-import math
-import numbers
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,6 +10,9 @@ Kind = Literal["rating", "click", "removal", "user", "item"]
 
 LONGEST = 256
 """Most characters of an id."""
+
+LARGEST = {"rating": 1e9, "weight": 1e9, "time": 1e12}
+"""Largest of each number: the equations square ratings in float32, and a larger time is no seconds."""
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "rating": ("user", "item", "rating"),
@@ -77,35 +78,59 @@ def parse(document: Mapping[str, Any]) -> Event:
         raise ValueError(f"an event is a mapping of names to values, got {type(document).__name__}")
     kind = document.get("kind")
     if not (isinstance(kind, str) and kind in NEEDS):
-        raise ValueError(f"kind {kind!r:.80}: an event is one of {list(NEEDS)}")
+        raise ValueError(f"kind {_shown(kind)}: an event is one of {list(NEEDS)}")
     needed, allowed = {"id", "kind", *NEEDS[kind]}, {"time", *MAY.get(kind, ())}
     for name in sorted(needed - document.keys()):
         raise ValueError(f"{name} is missing: an event of kind {kind!r} has {sorted(needed)}")
-    for name in sorted(map(str, document.keys() - needed - allowed)):
-        raise ValueError(f"{name:.80} is no field of an event of kind {kind!r}: leave it out")
+    for name in document.keys() - needed - allowed:
+        raise ValueError(f"{name!r:.80} is no field of an event of kind {kind!r}: leave it out")
     fields: dict[str, Any] = {"id": _text(document["id"]), "kind": kind}
-    fields |= {name: _id(name, document[name]) for name in ("user", "item") if name in document}
+    fields |= {name: checked_id(name, document[name]) for name in ("user", "item") if name in document}
     fields |= {name: _number(name, document[name]) for name in ("rating", "weight", "time") if name in document}
-    if fields.get("weight", 1.0) < 0:
-        raise ValueError(f"weight {fields['weight']}: it must be 0 or more")
+    if fields.get("weight", 1.0) <= 0:
+        raise ValueError(f"weight {fields['weight']}: it must be above 0; a removal takes away what a pair has")
     return Event(**fields)
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 whatever came
-    if not (isinstance(value, str) and 0 < len(value) <= LONGEST):
-        raise ValueError(f"id {value!r:.80}: an event's id is a text of 1 to {LONGEST} characters")
-    return value
+def checked_id(name: str, value: Any) -> Id:  # noqa: ANN401 whatever came
+    """A user's or an item's id, if it is one that a log can keep.
 
-
-def _id(name: str, value: Any) -> Id:  # noqa: ANN401 likewise
-    if isinstance(value, str) and 0 < len(value) <= LONGEST:
+    Raises:
+        ValueError: If not; `name` says whose it is.
+    """
+    if _is_text(value):
         return value
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
         return int(value)
-    raise ValueError(f"{name} {value!r:.80}: an id is a text of 1 to {LONGEST} characters or a whole number of 64 bits")
+    raise ValueError(
+        f"{name} {_shown(value)}: an id is a whole number of 64 bits or a text of 1 to {LONGEST} characters, none of "
+        "them NUL or half of a pair"
+    )
+
+
+def _is_text(value: Any) -> bool:  # noqa: ANN401 likewise
+    """Whether it is a text that every database can keep."""
+    plain = isinstance(value, str) and 0 < len(value) <= LONGEST and "\0" not in value
+    return plain and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 likewise
+    if not _is_text(value):
+        raise ValueError(f"id {_shown(value)}: an event's id is a text of 1 to {LONGEST} characters")
+    return value
 
 
 def _number(name: str, value: Any) -> float:  # noqa: ANN401 likewise
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"{name} {value!r:.80}: it must be a finite number")
+    limit = LARGEST[name]
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not (real and -limit <= value <= limit):
+        raise ValueError(f"{name} {_shown(value)}: it must be a number from {-limit:g} to {limit:g}")
     return float(value)
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 likewise
+    """A value in an error: whole numbers of thousands of digits have no text."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        return f"of type {type(value).__name__}"

@@ -1,118 +1,114 @@
 """The living model: events go in, are kept, and change what comes out."""
 
+import logging
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
-import numpy as np
-
-from jaxmf.keeping.checkpoint import Checkpoint, read, write
-from jaxmf.keeping.files import sensible
-from jaxmf.live.events import Event, Id, parse
+from jaxmf.data.settings import check_number, check_whole
+from jaxmf.live.asked import Asked
+from jaxmf.live.events import Event, Id, checked_id
+from jaxmf.live.home import Home, Rhythm, Saved, load, save
+from jaxmf.live.intake import Ack, sort_out
 from jaxmf.live.log import Log, Refused
+from jaxmf.live.refit import Behind
 from jaxmf.live.state import State
-from jaxmf.serving import shapes
-from jaxmf.serving.layered import Layered
 from jaxmf.serving.recommender import Recommender
 
-KIND = "live"
 EVERY = 1024
 """Batches between two checkpoints."""
 
-
-class Ack(NamedTuple):
-    """What became of an event.
-
-    Attributes:
-        id: The event's id; `None` where it had none that makes sense.
-        status: "learnt": it is on disk, and in the model. "known": it was already. "refused": it is no event, or not
-            one for this model, and is kept beside the log.
-        reason: Why it was refused.
-    """
-
-    id: str | None
-    status: Literal["learnt", "known", "refused"]
-    reason: str = ""
+LOGGER = logging.getLogger(__name__)
 
 
-class Scored(NamedTuple):
-    """An item and its predicted rating."""
-
-    item: Id
-    score: float
-
-
-class Live:
-    """A model that learns from events one by one, in a folder of its own; one process writes.
+class Live(Asked):
+    """A model that learns from events one by one, in a folder of its own, which one process has open.
 
     An event is acknowledged once it is on disk. A process that dies loses nothing of those: `open` reads the last
     checkpoint and learns the batches since, to the same state bit for bit.
 
     Every method may be called from any thread. An update changes tables in place, in one step that readers wait for.
-
-    Not yet for data that matter. That nothing is lost holds where one process opens the folder, with the log and the
-    `every` that it was made with, and no update and no write fails half-way; nothing checks these. A departure costs
-    all that there is. Where the first item departs from a model of a kernel other than the logistic, its rows become
-    NaN, and so they do from numbers near the end of float32's range.
+    An update that fails half-way, as where memory runs out, leaves nothing to go on from: whatever is asked then is
+    refused, until the folder is opened again.
     """
 
-    def __init__(self, folder: str | os.PathLike, state: State, log: Log, *, every: int = EVERY) -> None:
+    def __init__(self, home: Home, saved: Saved, log: Log) -> None:
         """Of parts that belong together; see `create` and `open`."""
-        self._folder, self._state, self._log, self._every = Path(folder), state, log, every
-        self._writing, self._lock = threading.Lock(), threading.RLock()
-
-    def __repr__(self) -> str:
-        with self._lock:
-            state = self._state
-            counts = f"{len(state.user.ids.row):,} users, {len(state.item.ids.row):,} items, {len(state.user.ledger):,}"
-            events = "clicks" if state.clicked else "ratings"
-            return f"<Live: {counts} {events}; batch {state.batch:,}, in {self._folder}>"
+        super().__init__(saved.state)
+        self._home, self._log, self._rhythm = home, log, saved.rhythm
+        self._writing = threading.RLock()
+        self._leaving: set[Id] = set()  # who is still in the checkpoint
+        self._purging: set[Id] = set()  # and in the log
+        self._behind = Behind(home)
 
     @classmethod
     def create(
-        cls, folder: str | os.PathLike, start: Recommender, *, url: str | None = None, every: int = EVERY
+        cls,
+        folder: str | os.PathLike,
+        start: Recommender,
+        *,
+        url: str | None = None,
+        every: int = EVERY,
+        refit: float = 0.0,
     ) -> "Live":
         """A model that starts as a recommender, with the history that it has.
 
         Args:
-            folder: Where it is to live: a new or empty folder.
+            folder: Where it is to live: a new or empty folder, or one where this was begun and did not end.
             start: What it starts from; it is not changed.
-            url: The database of the log, as SQLAlchemy names it; else a SQLite file in the folder.
+            url: The database of the log, as SQLAlchemy names it, of SQLite or PostgreSQL; else a file in the folder.
             every: Batches between two checkpoints.
+            refit: How many events, as a share of the ratings, make it `refit` by itself; 0 for never.
 
         Raises:
-            ValueError: If there is something in the folder, the log has events, or the recommender has no history.
+            ValueError: If there is something else in the folder, the log has events, the recommender has no history or
+                an id that no event can name: ids are texts or whole numbers.
             ImportError: If SQLAlchemy or Orbax is not installed.
         """
-        folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is not empty: open what lives there, or name another folder")
-        state = State(start)
-        folder.mkdir(parents=True, exist_ok=True)
-        log = Log(_url(folder, url))
-        if log.last:
-            log.close()
-            raise ValueError(f"the log has {log.last} batches already: it belongs to another model")
-        made = cls(folder, state, log, every=every)
-        made.save()
-        return made
+        check_whole("every", every, least=1, meaning="the number of batches between two checkpoints")
+        refit = check_number("refit", refit, rule="0 or more", meaning="a share of the ratings")
+        if not refit >= 0:
+            raise ValueError(f"refit must be 0 or more, got {refit}: it is a share of the ratings, and 0 for never")
+        for name, known in (("user", start.users), ("item", start.items)):
+            for one in known.index.tolist():
+                checked_id(name, one)
+        state, home = State(start), Home(folder, new=True)
+        with ExitStack() as undone:
+            undone.callback(home.leave)
+            log = home.log(url)
+            undone.callback(log.close)
+            if log.last:
+                raise ValueError(f"the log has {log.last} batches already: it belongs to another model")
+            saved = Saved(state, Rhythm(every, refit), log.id)
+            save(home.checkpoint, saved)
+            undone.pop_all()
+        return cls(home, saved, log)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike, *, url: str | None = None, every: int = EVERY) -> "Live":
+    def open(cls, folder: str | os.PathLike, *, url: str | None = None) -> "Live":
         """The model that lives in a folder, as it was when its last event was acknowledged.
 
         Raises:
-            ValueError: If there is none, or its checkpoint was truncated or altered.
+            ValueError: If there is none, its checkpoint was truncated or altered, the log is not its own or has lost
+                events, or another process has it open.
             ImportError: If SQLAlchemy or Orbax is not installed.
         """
-        folder = Path(folder)
-        state = _loaded(folder / "checkpoint")
-        opened = cls(folder, state, Log(_url(folder, url)), every=every)
-        for batch, events in opened._log.batches(after=state.batch):
-            opened._learn(batch, events)
-        opened._purge(opened._log.departed())
+        home = Home(folder)
+        with ExitStack() as undone:
+            undone.callback(home.leave)
+            saved = load(home.checkpoint)
+            log = home.log(url, saved.log)
+            undone.callback(log.close)
+            if log.last < saved.state.batch:
+                raise ValueError(
+                    f"the model has learnt {saved.state.batch} batches, of which its log has {log.last}: restore the "
+                    "log, which has lost events"
+                )
+            opened = cls(home, saved, log)
+            opened._recover()
+            undone.pop_all()
         return opened
 
     def tell(self, documents: Sequence[Mapping[str, Any]]) -> list[Ack]:
@@ -121,104 +117,152 @@ class Live:
         An event is a mapping that `jaxmf.live.events.parse` reads. One that is no event stops none of the others.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: If the log can't be written. Nothing was learnt then.
+            sqlalchemy.exc.SQLAlchemyError: If the log can't be written. Tell them again: what was kept all the same is
+                then known.
+            RuntimeError: If an update failed half-way before.
         """
         with self._writing:
-            acks, events, refused = self._sorted(documents)
-            batch = self._log.append(events, refused)
+            self._check()
+            self._catch_up()
+            with _later("taking over what was fitted behind"):
+                self._swap()
+            acks, events, refused = sort_out(documents, self._state, self._log)
+            batch = self._log.append(events, refused) if events or refused else None
             if batch is not None:
                 self._learn(batch, events)
-                gone = [event.user for event in events if event.kind == "user" and event.user is not None]
-                self._purge(gone)
+            self._follow_up(saving=batch is not None and batch % self._rhythm.save == 0)
             return acks
 
-    def recommend(self, user: Id, n: int = 10, *, exclude_seen: bool = True) -> list[Scored]:
-        """The `n` items with the highest predictions for a user; a stranger's are those of a row at the prior mean."""
-        with self._lock:
-            state = self._state
-            row = state.user.ids.row.get(user, -1)
-            rows = np.array([row], np.int32)
-            seen = state.user.ledger.ratings(rows, len(state.item.ids.of_row)) if row >= 0 and exclude_seen else None
-            found = shapes.best(Layered.of(state.model), rows, n=n, seen=seen)
-            shown = np.isfinite(found.score[0])
-            return [
-                Scored(state.item.ids.of_row[item], float(score))
-                for item, score in zip(found.item[0][shown], found.score[0][shown], strict=True)
-            ]
-
-    def recommender(self) -> Recommender:
-        """What the model is now, as a recommender of its own that never changes: O(all)."""
-        with self._lock:
-            return self._state.recommender()
-
     def save(self) -> None:
-        """Save a checkpoint, from which an `open` has less to learn."""
+        """Save a checkpoint, from which an `open` has less to learn: O(all)."""
         with self._writing:
+            self._check()
+            self._catch_up()
             self._save()
 
+    def refit(self, *, seed: int | None = None) -> None:
+        """Fit the model anew from all that it knows, in a process of its own, while this one goes on.
+
+        What comes of it takes this one's place at the first `tell` or `settled` after its end, with the events since
+        learnt onto it. Whoever leaves meanwhile is in it, so that it is then begun again.
+        """
+        with self._writing:
+            self.save()
+            self._behind.stop()
+            self._behind.begin(seed)
+
+    def settled(self, timeout: float | None = None) -> bool:
+        """Wait for the fit that was begun, and say whether it took this model's place.
+
+        Raises:
+            subprocess.TimeoutExpired: If it takes longer than so many seconds.
+        """
+        self._behind.wait(timeout)
+        with self._writing:
+            self._check()
+            self._catch_up()
+            return self._swap()
+
     def close(self) -> None:
-        """Save, and let go of the log."""
-        self.save()
-        self._log.close()
+        """Save, and let go of the log and the folder."""
+        with self._writing:
+            self._behind.stop()
+            try:
+                if not self._broken:
+                    self.save()
+                    self._forget()
+            finally:
+                self._log.close()
+                self._home.leave()
 
     @property
     def refused(self) -> list[Refused]:
         """What was no event for this model, and why."""
         return self._log.refused()
 
-    def _sorted(self, documents: Sequence[Mapping[str, Any]]) -> tuple[list[Ack], list[Event], list[Refused]]:
-        """What becomes of each document: the events to be learnt, and what is refused."""
-        acks, events, refused = [], [], []
-        named = [document.get("id") for document in documents if isinstance(document, Mapping)]
-        known = self._log.known([name for name in named if isinstance(name, str)])
-        for document in documents:
-            try:
-                event = parse(document)
-                if event.id not in known:
-                    self._state.admit(event)
-            except ValueError as error:
-                name = document.get("id") if isinstance(document, Mapping) else None
-                acks.append(Ack(name if isinstance(name, str) else None, "refused", str(error)))
-                refused.append(Refused(document, str(error)))
-                continue
-            acks.append(Ack(event.id, "known" if event.id in known else "learnt"))
-            if event.id not in known:
-                known.add(event.id)
-                events.append(event)
-        return acks, events, refused
+    def _follow_up(self, *, saving: bool) -> None:
+        """What a batch may call for, beside the answer to it."""
+        with _later("forgetting who left"):
+            self._forget()
+        if saving:
+            with _later("saving a checkpoint"):
+                self._save()
+        share, state = self._rhythm.refit, self._state
+        if share and not self._behind.running and state.fitted >= share * len(state.user.ledger):
+            with _later("fitting anew behind"):
+                self.refit()
+
+    def _recover(self) -> None:
+        """Learn the batches since the checkpoint, and end what was begun."""
+        self._behind.stop()
+        self._catch_up()
+        self._leaving.update(self._log.departed())
+        with _later("forgetting who left"):
+            self._log.scrub()
+            self._forget()
+
+    def _catch_up(self) -> None:
+        """Learn what the log has and the state has not."""
+        if self._log.last > self._state.batch:
+            for batch, events in self._log.batches(after=self._state.batch):
+                self._learn(batch, events)
 
     def _learn(self, batch: int, events: Sequence[Event]) -> None:
         with self._lock:
-            self._state.learn(batch, events)
-        if batch % self._every == 0:
-            self._save()
+            try:
+                self._state = self._learnt(self._state, batch, events)
+            except BaseException as error:
+                self._broken = f"{type(error).__name__}: {error}"
+                raise
+        self._leaving |= {event.user for event in events if event.kind == "user" and event.user is not None}
 
     def _save(self) -> None:
+        """Save the state, which is then the one that whoever opens it finds; where that fails it stays as it is."""
         with self._lock:
-            self._state = self._state.settle()
-            found = _checkpoint(self._state)
-        write(self._folder / "checkpoint", found)
+            settled = self._state.settle()
+        save(self._home.checkpoint, Saved(settled, self._rhythm, self._log.id))
+        with self._lock:
+            self._state = settled
+        self._purging |= self._leaving
+        self._leaving.clear()
 
-    def _purge(self, users: Sequence[Id]) -> None:
+    def _forget(self) -> None:
         """Leave nothing of users who left, in no file: first a state that does without their events is saved."""
-        if users:
+        if self._leaving:
+            again = self._behind.stop()
             self._save()
-            self._log.purge(users)
+            if again:
+                self._behind.begin()
+        if self._purging:
+            self._log.purge(sorted(self._purging, key=str))
+            self._purging.clear()
+
+    def _swap(self) -> bool:
+        """Put what was fitted behind in this model's place, if it is ready, with the batches since."""
+        if not self._behind.ended():
+            return False
+        try:
+            state = load(self._home.refit).state
+            for batch, events in self._log.batches(after=state.batch):
+                state = self._learnt(state, batch, events)
+            state = state.settle()
+            save(self._home.checkpoint, Saved(state, self._rhythm, self._log.id))
+        finally:
+            self._behind.stop()
+        with self._lock:
+            self._state = state
+        return True
+
+    def _learnt(self, state: State, batch: int, events: Sequence[Event]) -> State:
+        """The state with a batch learnt; settled where a checkpoint is due, as whoever learns it again does too."""
+        state.learn(batch, events)
+        return state.settle() if batch % self._rhythm.save == 0 else state
 
 
-def _url(folder: Path, url: str | None) -> str:
-    return f"sqlite:///{folder.absolute() / 'events.db'}" if url is None else url
-
-
-def _checkpoint(state: State) -> Checkpoint:
-    """A state as a recommender's checkpoint, with what else it is."""
-    arrays, documents = state.recommender().contents()
-    arrays["live.pending"] = state.pending()
-    return Checkpoint(KIND, arrays, documents | {"live": {"batch": state.batch}})
-
-
-def _loaded(path: Path) -> State:
-    _, arrays, documents = read(path, KIND)
-    with sensible(path):
-        like = Recommender.of_contents(arrays, documents)
-        return State(like, int(documents["live"]["batch"]), arrays["live.pending"])
+@contextmanager
+def _later(what: str) -> Iterator[None]:
+    """What is tried again with the next batch where it fails, since the events themselves are on disk."""
+    try:
+        yield
+    except Exception:
+        LOGGER.warning("%s failed, and is tried again", what, exc_info=True)

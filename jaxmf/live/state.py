@@ -4,20 +4,23 @@ Tables have room to grow, and rows are written where they are; ratings lie in le
 state is follows from what it was and the batches since, bit for bit.
 """
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import ArrayLike
 
 from jaxmf.data.histories import CACHED_PAGES, PADDING, Block, blocks, packed_row
 from jaxmf.data.history import History
 from jaxmf.data.ids import Vocabulary, kind
-from jaxmf.live.events import Event, Id
+from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.live.events import Event
 from jaxmf.live.ledger import Ledger
+from jaxmf.live.sides import Ids, Side, leave, numbered
 from jaxmf.model.kernels import Clicks
+from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.online.update import check_given, on_device, unstack, update, update_user
 from jaxmf.serving.layered import Layered, room
@@ -27,79 +30,27 @@ SHARE = 1 / 16
 """Share of an item's ratings that may change before its row is solved again: it then costs the same an event, however
 many ratings it has, and hardly moves in between."""
 
-ALL = np.iinfo(np.int32).max // 2
-"""Changes of a row that has to be solved again."""
-
-
-class Ids:
-    """Ids and their rows, of which some may have gone."""
-
-    def __init__(self, ids: Iterable[Id | None] = ()) -> None:
-        """In row order; `None` where one has gone."""
-        self.of_row = list(ids)
-        self.row: dict[Id | None, int] = {name: row for row, name in enumerate(self.of_row) if name is not None}
-        self.kind = next((kind(name) for name in self.row), None)
-
-    def admit(self, side: str, name: Id | None) -> None:
-        """Take an id's kind for that of all, where it is the first.
-
-        Raises:
-            ValueError: If it is of another kind than the rest.
-        """
-        if name is None:
-            return
-        if self.kind not in (None, kind(name)):
-            raise ValueError(f"{side} {name!r:.80} is of kind {kind(name)}, the known ids of {self.kind}")
-        self.kind = kind(name)
-
-    def add(self, name: Id | None) -> int:
-        """The id's row, a new one where it has none."""
-        row = self.row.setdefault(name, len(self.of_row))
-        if row == len(self.of_row):
-            self.of_row.append(name)
-        return row
-
-    def drop(self, name: Id | None) -> int | None:
-        """Forget an id; returns the row that it had."""
-        row = self.row.pop(name, None)
-        if row is not None:
-            self.of_row[row] = None
-        return row
-
-    def there(self) -> Int[np.ndarray, " n"]:
-        """The rows that have an id."""
-        return np.flatnonzero([name is not None for name in self.of_row])
-
-
-@dataclasses.dataclass
-class Side:
-    """The users' or the items' ids and ratings, and how many ratings of each row changed since it was solved."""
-
-    ids: Ids
-    ledger: Ledger
-    changes: Int[np.ndarray, " rows"]
-
-    def grow(self, rows: int) -> None:
-        """Make room for so many rows."""
-        self.ledger.grow(rows)
-        self.changes = np.pad(self.changes, (0, max(0, rows - len(self.changes))))
-
 
 class State:
     """A model, its ids and its ratings.
 
     Attributes:
-        model: The model, its tables with room to grow; spare items have a bias of −∞, with which nobody is shown them.
+        model: The model, its tables with room to grow.
         user: The users.
         item: The items.
         batch: The last batch that it has learnt.
+        fitted: Ratings that changed since the model was fitted as a whole.
+        hidden: Which rows of items are spare, or have gone.
+        noise: Variance of a point model's noise, measured then; 0 for what tells its own, and for clicks.
         scale: Smallest and largest rating seen.
         columns: Names of the frames' columns, for the recommenders that it is made into.
         library: The frames' library, likewise.
     """
 
-    def __init__(self, like: Recommender, batch: int = 0, pending: Int[np.ndarray, " items"] | None = None) -> None:
-        """From a recommender and its whole history, the last batch in it, and what is `pending` of its items.
+    def __init__(
+        self, like: Recommender, *, pending: Int[np.ndarray, " items"] | None = None, noise: float | None = None
+    ) -> None:
+        """From a recommender and its whole history, what is `pending` of its items, and the noise if it is known.
 
         Raises:
             ValueError: If the recommender has no history of some rows.
@@ -107,7 +58,9 @@ class State:
         if any(like.frozen):
             raise ValueError("the recommender was made without its history: fit it with keep_history=True")
         ratings = like.ratings
-        self.batch, self.scale, self.columns, self.library = batch, like.scale, like.columns, like.library
+        self.batch, self.fitted = 0, 0
+        self.scale, self.columns, self.library = like.scale, like.columns, like.library
+        self.noise = _noise(like) if noise is None else noise
         sides = ((like.users, ratings), (like.items, ratings.transpose()))
         self.user, self.item = (
             Side(Ids(known.index.tolist()), Ledger(len(known), given), np.zeros(len(known), np.int32))
@@ -116,6 +69,8 @@ class State:
         if pending is not None:
             self.item.changes[:] = pending
         self.model = jax.tree.map(jnp.array, like.model)
+        self._beside = Layered.of(self.model)
+        self.hidden = np.zeros(len(like.items), bool)
         self._make_room()
 
     @property
@@ -123,19 +78,32 @@ class State:
         """Whether it is of clicks."""
         return isinstance(self.model.kernel, Clicks)
 
-    def admit(self, event: Event) -> None:
+    def admit(self, event: Event, kinds: dict[str, str]) -> None:
         """Refuse an event that it could not learn, before anything is changed.
+
+        Args:
+            event: The event.
+            kinds: Kinds of the ids of users and items in the events before it, to which its own are added.
 
         Raises:
             ValueError: If the event is of another kind than the model's, its rating outside the scale, or an id of
                 another kind than the rest.
         """
-        if event.kind in ("rating", "click"):
-            if self.clicked != (event.kind == "click"):
-                raise ValueError(f"a model of {'clicks' if self.clicked else 'ratings'} learns no {event.kind}")
+        tells = event.kind in ("rating", "click")
+        if tells and self.clicked != (event.kind == "click"):
+            raise ValueError(f"a model of {'clicks' if self.clicked else 'ratings'} learns no {event.kind}")
+        if tells:
             check_given(self.model, np.float32([event.rating]), np.float32([event.weight]))
-        self.user.ids.admit("user", event.user)
-        self.item.ids.admit("item", event.item)
+        found = {}
+        for name, ids in (("user", self.user.ids), ("item", self.item.ids)):
+            given = getattr(event, name)
+            if given is None:
+                continue
+            found[name] = kind(given)
+            if (known := ids.kind or kinds.get(name)) not in (None, found[name]):
+                raise ValueError(f"{name} {given!r:.80} is of kind {found[name]}, the known ids of {known}")
+        if tells:
+            kinds |= found
 
     def learn(self, batch: int, events: Sequence[Event]) -> None:
         """Learn a batch: its items' rows, where enough has changed, and then its users' are solved."""
@@ -143,6 +111,7 @@ class State:
         due = items[self.item.changes[items] >= SHARE * self.item.ledger.count[items]]
         self._solve(self.item, self.user, due, items=True)
         self._solve(self.user, self.item, users, items=False)
+        self.fitted += len(events)
         self.batch = batch
 
     def settle(self) -> "State":
@@ -153,11 +122,31 @@ class State:
         sides = self.user, self.item
         if not self.clicked and all(len(side.ids.row) == len(side.ids.of_row) for side in sides):
             return self
-        return State(self.recommender(), self.batch, self.pending())
+        settled = State(self.recommender(), pending=self.pending(), noise=self.noise)
+        settled.batch, settled.fitted = self.batch, self.fitted
+        return settled
 
     def pending(self) -> Int[np.ndarray, " items"]:
         """How many ratings of each item have changed since its row was solved."""
         return self.item.changes[self.item.ids.there()]
+
+    def of_users(self, rows: ArrayLike) -> Ratings:
+        """The ratings of these users, in the numbers of the tables."""
+        return numbered(self.user, self.item, rows)
+
+    def of_items(self, rows: ArrayLike) -> Ratings:
+        """The ratings of these items, likewise."""
+        return numbered(self.item, self.user, rows).transpose()
+
+    def layered(self) -> Layered:
+        """The model as predictions are made from it."""
+        return self._beside.replace(model=self.model)
+
+    def shown(self) -> Layered:
+        """The model as lists are made from it: spare items, and those that have gone, have a bias of −∞."""
+        item = self.model.params.item
+        shown = item.replace(bias=_shown(item.bias, self.hidden))
+        return self._beside.replace(model=self.model.transpose().with_users(shown).transpose())
 
     def recommender(self) -> Recommender:
         """What it is now, as a recommender of its own; O(all)."""
@@ -194,9 +183,10 @@ class State:
     def _write(self, event: Event) -> tuple[Sequence[int], Sequence[int]]:
         """Write one event into the ledgers; returns the users and items that it touches."""
         if event.kind == "user":
-            return _leave(self.user, self.item, event.user)
+            return leave(self.user, self.item, event.user)
         if event.kind == "item":
-            items, users = _leave(self.item, self.user, event.item)
+            items, users = leave(self.item, self.user, event.item)
+            self.hidden[list(items)] = True
             return users, items
         if event.kind == "removal":
             user, item = self.user.ids.row.get(event.user), self.item.ids.row.get(event.item)
@@ -206,6 +196,7 @@ class State:
         else:
             user, item = self.user.ids.add(event.user), self.item.ids.add(event.item)
             self._make_room()
+            self.hidden[item] = False
             rating, weight = float(np.float32(event.rating)), event.weight
             self.user.ledger.put(user, item, rating, weight, add=self.clicked)
             self.item.ledger.put(item, user, rating, weight, add=self.clicked)
@@ -230,40 +221,28 @@ class State:
         model = model.with_users(table).advanced()
         side.changes[rows] = 0
         self.model = model.transpose() if items else model
-        if items:
-            self._hide(rows[[self.item.ids.of_row[row] is None for row in rows]])
 
     def _make_room(self) -> None:
-        """Room for twice the rows, where there is too little."""
+        """Room for twice the rows, where there is too little for one more: a stranger has a row, after the last."""
         sizes = {name: len(side.ids.of_row) for name, side in (("user", self.user), ("item", self.item))}
         held = {name: getattr(self.model.params, name).bias.shape[-1] for name in sizes}
-        rooms = {name: max(held[name], room(size)) for name, size in sizes.items()}
+        rooms = {name: max(held[name], room(size + 1)) for name, size in sizes.items()}
         for side, name in ((self.user, "user"), (self.item, "item")):
             side.grow(rooms[name])
+        self.hidden = np.pad(self.hidden, (0, rooms["item"] - len(self.hidden)), constant_values=True)
         if rooms != held:
             self.model = self.model.grown(rooms["user"], rooms["item"])
-            self._hide(np.arange(held["item"], rooms["item"]))
-
-    def _hide(self, items: Int[np.ndarray, " n"]) -> None:
-        """Show these items to nobody."""
-        if len(items):
-            params = self.model.params
-            hidden = params.item.replace(bias=params.item.bias.at[..., items].set(-jnp.inf))
-            self.model = self.model.transpose().with_users(hidden).transpose()
+            self._beside = Layered.of(self.model)
 
 
-def _leave(side: Side, other: Side, name: Id | None) -> tuple[Sequence[int], Sequence[int]]:
-    """One of a side goes; returns its row, and those of the other side who lose a rating."""
-    row = side.ids.drop(name)
-    if row is None:
-        return (), ()
-    theirs = side.ledger.of(row)["other"].tolist()
-    for of_other in theirs:
-        other.ledger.remove(of_other, row)
-    other.changes[theirs] = ALL  # they are solved again at once, whatever their number
-    side.ledger.clear(row)
-    side.changes[row] = ALL
-    return (row,), theirs
+@jax.jit
+def _shown(bias: Float[Array, "*draws items"], hidden: Bool[AnyArray, " items"]) -> Float[Array, "*draws items"]:
+    return jnp.where(hidden, -jnp.inf, bias)
+
+
+def _noise(like: Recommender) -> float:
+    """What `State.noise` says."""
+    return like.noise if isinstance(like.model, Model) and len(like.history) and not like.clicked else 0.0
 
 
 def _renumbered(stack: Block, rows: Int[np.ndarray, " b"]) -> Block:

@@ -4,15 +4,16 @@ Rows are table rows, below 0 a stranger's.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
+from numpy.typing import ArrayLike
 
 from jaxmf.data.history import History
-from jaxmf.data.ratings import AnyArray
+from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.posterior import Population, Posterior, Predictive, predictive
@@ -29,6 +30,19 @@ SAMPLE = 2000
 
 LEFT = 0.1
 """Least share of the ratings that is taken to be unexplained by rows: a bound for fits that repeat their data."""
+
+
+@runtime_checkable
+class Rated(Protocol):
+    """What knows the ratings of rows of either side, in the numbers of the tables."""
+
+    def of_users(self, rows: ArrayLike, /) -> Ratings:
+        """The ratings of these users."""
+        ...
+
+    def of_items(self, rows: ArrayLike, /) -> Ratings:
+        """The ratings of these items."""
+        ...
 
 
 def predict(layered: Layered, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -54,7 +68,7 @@ def noise(model: Model, history: History) -> float:
 
 
 def std(
-    model: Model, history: History, noise: float, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]
+    model: Model, history: Rated, noise: float, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
     """Standard deviations of ratings under a point model: its noise, and what both rows leave open.
 
@@ -68,7 +82,7 @@ def best(layered: Layered, users: Int[np.ndarray, " b"], **settings: Any) -> Top
     return top_n(layered.model.with_users(_asked(layered, users)), np.arange(len(users)), **settings)
 
 
-def _leverage(model: Model, history: History, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+def _leverage(model: Model, history: Rated, user: np.ndarray, item: np.ndarray) -> np.ndarray:
     """Variance from the users' rows and from the items', in units of the noise's."""
     n_users, n_items = len(model.params.user), len(model.params.item)
     theirs, of_items = history.of_users(user[user >= 0]), history.of_items(item[item >= 0])

@@ -1,0 +1,81 @@
+"""What may be asked of a living model while it learns."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from jaxmf.live import answers
+from jaxmf.live.answers import Predicted, Reason, Scored
+from jaxmf.live.events import Id
+from jaxmf.live.state import State
+from jaxmf.serving.recommender import Recommender
+
+
+class Asked:
+    """A state that changes in steps, between which it answers; from any thread."""
+
+    def __init__(self, state: State) -> None:
+        self._state, self._lock, self._broken = state, threading.RLock(), ""
+
+    def __repr__(self) -> str:
+        with self._lock:
+            state = self._state
+            counts = f"{len(state.user.ids.row):,} users, {len(state.item.ids.row):,} items, {len(state.user.ledger):,}"
+            events = "clicks" if state.clicked else "ratings"
+            return f"<{type(self).__name__}: {counts} {events}; batch {state.batch:,}>"
+
+    def recommend(self, user: Id, n: int = 10, *, exclude_seen: bool = True) -> list[Scored]:
+        """The `n` items with the highest predictions for a user; a stranger's are those of a row at the prior mean.
+
+        Raises:
+            ValueError: If `n` is below 1.
+        """
+        with self._reading() as state:
+            return answers.best(state, user, n, exclude_seen=exclude_seen)
+
+    def session(self, ratings: Mapping[Id, float], n: int = 10) -> list[Scored]:
+        """The `n` best items for somebody of whom nothing is known but these ratings, by item; nothing is kept.
+
+        Raises:
+            ValueError: If `n` is below 1, an item is not known, or a rating outside the scale.
+        """
+        with self._reading() as state:
+            return answers.of_ratings(state, ratings, n)
+
+    def predict(self, user: Id, items: Sequence[Id]) -> list[Predicted]:
+        """What a user would rate these items, and how sure that is; who or what is unknown is at the prior mean."""
+        with self._reading() as state:
+            return answers.predicted(state, user, items)
+
+    def explain(self, user: Id, item: Id) -> list[Reason]:
+        """Each rating of a user by what it contributes to the prediction of an item, the largest first.
+
+        Raises:
+            ValueError: If either is not known, or the model is a posterior.
+        """
+        with self._reading() as state:
+            return answers.reasons(state, user, item)
+
+    def similar(self, item: Id, n: int = 10) -> list[Scored]:
+        """The `n` items nearest to one by their factors, and how near.
+
+        Raises:
+            ValueError: If `n` is below 1, the item is not known, or the model is a posterior.
+        """
+        with self._reading() as state:
+            return answers.alike(state, item, n)
+
+    def snapshot(self) -> Recommender:
+        """What the model is now, as a recommender of its own that never changes: O(all)."""
+        with self._reading() as state:
+            return state.recommender()
+
+    @contextmanager
+    def _reading(self) -> Iterator[State]:
+        with self._lock:
+            self._check()
+            yield self._state
+
+    def _check(self) -> None:
+        if self._broken:
+            raise RuntimeError(f"an update failed half-way ({self._broken}): close this, and open the folder again")

@@ -1,0 +1,94 @@
+"""A whole fit behind a model that lives: from its ratings at an instant, in a process of its own."""
+
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+from jaxmf.data.history import History
+from jaxmf.live.home import Home, load, save
+from jaxmf.live.state import State
+from jaxmf.model.posterior import Posterior
+from jaxmf.serving.fitting import Settings, fit_model
+from jaxmf.serving.layered import Layered
+from jaxmf.serving.recommender import Recommender
+
+LOGGER = logging.getLogger(__name__)
+
+
+def refitted(known: Recommender, *, seed: int = 0) -> Recommender:
+    """The recommender that a fit makes of all the ratings of one: the same kernel, rank and kind of model.
+
+    A point model is fitted by alternating least squares, a posterior by Gibbs sampling. Without ratings it stays as it
+    is.
+    """
+    if not len(known.history):
+        return known
+    model = known.model
+    method = "gibbs" if isinstance(model, Posterior) else "als"
+    settings = Settings(model.kernel, method, model.params.item.rank, implicit=any(model.implicit))
+    fitted = Layered.of(fit_model(jax.random.key(seed), known.ratings, settings))
+    ids = {"columns": known.columns, "scale": known.scale, "library": known.library}
+    return Recommender(fitted, known.users, known.items, History(known.ratings), **ids)
+
+
+class Behind:
+    """A fit of the model in a folder, in a process of its own."""
+
+    def __init__(self, home: Home) -> None:
+        self._home, self._seed = home, 0
+        self._process: subprocess.Popen | None = None
+
+    def begin(self, seed: int | None = None) -> None:
+        """Start to fit what the checkpoint holds; with the seed of before, unless one is given."""
+        self._seed = self._seed if seed is None else seed
+        command = [sys.executable, "-m", "jaxmf.live.refit", self._home.checkpoint, self._home.refit, self._seed]
+        self._process = subprocess.Popen(
+            [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+
+    @property
+    def running(self) -> bool:
+        """Whether there is one that was not taken over yet."""
+        return self._process is not None
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait for its end.
+
+        Raises:
+            subprocess.TimeoutExpired: If it takes longer than so many seconds.
+        """
+        if self._process is not None:
+            self._process.wait(timeout)
+
+    def ended(self) -> bool:
+        """Whether a fit is there to be taken over; one that failed is let go."""
+        status = None if self._process is None else self._process.poll()
+        if status:
+            LOGGER.warning("the fit behind ended with status %d, and the model stays as it is", status)
+            self.stop()
+        return status == 0
+
+    def stop(self) -> bool:
+        """Leave nothing of a fit; returns whether there was one."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        shutil.rmtree(self._home.refit, ignore_errors=True)
+        return process is not None
+
+
+def main(checkpoint: str, out: str, seed: str) -> None:
+    """What that process does."""
+    saved = load(Path(checkpoint))
+    state = State(refitted(saved.state.recommender(), seed=int(seed)))
+    state.batch = saved.state.batch
+    save(Path(out), saved._replace(state=state))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

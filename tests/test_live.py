@@ -21,6 +21,7 @@ from jaxmf.live import Live
 from jaxmf.live.events import Event, parse
 from jaxmf.live.ledger import Ledger
 from jaxmf.live.log import Log
+from jaxmf.live.mood import KEEP, SHARE, Mood
 from jaxmf.live.state import State
 
 RNG = np.random.default_rng(0)
@@ -108,6 +109,19 @@ def test_an_event_is_what_its_document_says(kind):
     assert parse(json.loads(json.dumps(event.document()))) == event
 
 
+def test_a_mood_is_what_the_normal_equations_of_all_errors_say():
+    """Of errors e = m + noise, m stationary with ρ^|i − j| between two: the filter is their best linear prediction."""
+    errors, weights = RNG.normal(size=12), RNG.uniform(0.5, 2, 12)
+    mood = Mood(rows=1)
+    for error, weight in zip(errors, weights, strict=True):
+        mood.learn(0, float(error), float(weight))
+    at = np.arange(13)
+    together = SHARE * KEEP ** np.abs(at[:, None] - at)
+    known = together[:12, :12] + np.diag(1 / weights)
+    expected = together[12, :12] @ np.linalg.solve(known, errors)
+    np.testing.assert_allclose(mood.expected(np.array([0])), expected, rtol=1e-5)
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     changes=st.lists(
@@ -167,6 +181,10 @@ def test_what_it_was_told_is_there_again_bit_for_bit(tmp_path, start):
     assert [ack.status for ack in acks] == ["learnt"] * 90
     again = crashed(tmp_path / "live")  # without a last save: from a checkpoint and the batches since
     same(live.snapshot(), again.snapshot())
+    moods = [live._state.mood.take(live._state.user.ids.there()) for live in (live, again)]
+    np.testing.assert_array_equal(moods[0].level, moods[1].level)
+    np.testing.assert_array_equal(moods[0].share, moods[1].share)
+    assert moods[0].level.any() != start.clicked
     assert [ack.status for ack in told(again, events)] == ["known"] * 90
     same(live.snapshot(), again.snapshot())
     more = happening(20, clicks=start.clicked, seed=2)
@@ -508,7 +526,11 @@ def test_answers_are_those_of_the_recommender_that_it_is(tmp_path, start):
     for who in (user, 12_345):
         pairs = pd.DataFrame({"user": [who] * 6, "item": [*items, 777]})
         found = live.predict(who, [*items, 777])
-        np.testing.assert_allclose([one.rating for one in found], now.predict(pairs), rtol=1e-4, atol=1e-5)
+        row = live._state.user.ids.row.get(who, -1)
+        mood = float(live._state.mood.expected(np.array([row]))[0])
+        apart = np.array([one.rating for one in found]) - now.predict(pairs)
+        inside = (now.predict(pairs) + mood > now.scale[0]) & (now.predict(pairs) + mood < now.scale[1])
+        np.testing.assert_allclose(apart[inside], mood, atol=2e-4)
         if start.clicked:
             assert {one.std for one in found} == {None}
         elif isinstance(now.model, jaxmf.posterior.Posterior):

@@ -69,11 +69,11 @@ def of_ratings(state: State, ratings: Mapping[Id, float], n: int) -> list[Scored
 
 
 def predicted(state: State, user: Id, items: Sequence[Id]) -> list[Predicted]:
-    """What a user would rate these items; who or what is unknown stands at the prior mean."""
+    """What a user would rate these items just now; who or what is unknown stands at the prior mean."""
     row = state.user.ids.row.get(user, -1)
     rows = np.array([state.item.ids.row.get(item, -1) for item in items], np.int32)
     users = np.full(len(rows), row, np.int32)
-    rating = np.clip(models.predict(state.layered(), users, rows), *state.scale)
+    rating = np.clip(models.predict(state.layered(), users, rows) + state.mood.expected(users), *state.scale)
     std = [None] * len(items) if state.clicked else _std(state, users, rows).tolist()
     return [Predicted(*one) for one in zip(items, rating.tolist(), std, strict=True)]
 

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from jaxmf.keeping.checkpoint import Checkpoint, read, write
 from jaxmf.keeping.files import sensible
 from jaxmf.keeping.manifests import MANIFEST
 from jaxmf.live.log import Log
+from jaxmf.live.mood import Mood
 from jaxmf.live.state import State
 from jaxmf.serving.recommender import Recommender
 
@@ -104,7 +106,8 @@ def save(path: Path, saved: Saved) -> None:
     """
     state = saved.state
     arrays, documents = state.recommender().contents()
-    arrays["live.pending"] = state.pending()
+    mood = state.mood.take(state.user.ids.there())
+    arrays |= {"live.pending": state.pending(), "live.mood": np.stack([mood.level, mood.share])}
     live = {"batch": state.batch, "noise": state.noise, "fitted": state.fitted}
     live |= {"log": saved.log, "rhythm": saved.rhythm}
     write(path, Checkpoint(KIND, arrays, documents | {"live": live}))
@@ -119,7 +122,10 @@ def load(path: Path) -> Saved:
     _, arrays, documents = read(path, KIND)
     with sensible(path):
         live = documents["live"]
-        state = State(Recommender.of_contents(arrays, documents), pending=arrays["live.pending"], noise=live["noise"])
+        mood = Mood()
+        mood.level, mood.share = arrays["live.mood"].copy()
+        like = Recommender.of_contents(arrays, documents)
+        state = State(like, pending=arrays["live.pending"], noise=live["noise"], mood=mood)
         state.batch, state.fitted = int(live["batch"]), int(live["fitted"])
         every, refit = live["rhythm"]
         return Saved(state, Rhythm(int(every), float(refit)), str(live["log"]))

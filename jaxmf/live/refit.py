@@ -85,8 +85,9 @@ class Behind:
 def main(checkpoint: str, out: str, seed: str) -> None:
     """What that process does."""
     saved = load(Path(checkpoint))
-    state = State(refitted(saved.state.recommender(), seed=int(seed)))
-    state.batch = saved.state.batch
+    before = saved.state.settle()
+    state = State(refitted(before.recommender(), seed=int(seed)), mood=before.mood)
+    state.batch = before.batch
     save(Path(out), saved._replace(state=state))
 
 

@@ -18,11 +18,13 @@ from jaxmf.data.ids import Vocabulary, kind
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.live.events import Event
 from jaxmf.live.ledger import Ledger
+from jaxmf.live.mood import Mood
 from jaxmf.live.sides import Ids, Side, leave, numbered
 from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.online.update import check_given, on_device, unstack, update, update_user
+from jaxmf.serving import models
 from jaxmf.serving.layered import Layered, room
 from jaxmf.serving.recommender import Recommender
 
@@ -41,6 +43,7 @@ class State:
         batch: The last batch that it has learnt.
         fitted: Ratings that changed since the model was fitted as a whole.
         hidden: Which rows of items are spare, or have gone.
+        mood: How the users rate just now; of clicks nobody has one.
         noise: Variance of a point model's noise, measured then; 0 for what tells its own, and for clicks.
         scale: Smallest and largest rating seen.
         columns: Names of the frames' columns, for the recommenders that it is made into.
@@ -48,9 +51,14 @@ class State:
     """
 
     def __init__(
-        self, like: Recommender, *, pending: Int[np.ndarray, " items"] | None = None, noise: float | None = None
+        self,
+        like: Recommender,
+        *,
+        pending: Int[np.ndarray, " items"] | None = None,
+        noise: float | None = None,
+        mood: Mood | None = None,
     ) -> None:
-        """From a recommender and its whole history, what is `pending` of its items, and the noise if it is known.
+        """From a recommender and its whole history, with what is `pending` of its items, and else what is known.
 
         Raises:
             ValueError: If the recommender has no history of some rows.
@@ -61,6 +69,7 @@ class State:
         self.batch, self.fitted = 0, 0
         self.scale, self.columns, self.library = like.scale, like.columns, like.library
         self.noise = _noise(like) if noise is None else noise
+        self.mood = mood or Mood(len(like.users))
         sides = ((like.users, ratings), (like.items, ratings.transpose()))
         self.user, self.item = (
             Side(Ids(known.index.tolist()), Ledger(len(known), given), np.zeros(len(known), np.int32))
@@ -107,7 +116,12 @@ class State:
 
     def learn(self, batch: int, events: Sequence[Event]) -> None:
         """Learn a batch: its items' rows, where enough has changed, and then its users' are solved."""
+        rated = [] if self.clicked else [event for event in events if event.kind == "rating"]
+        errors = self._errors(rated)
         users, items = self._told(events)
+        for event, error in zip(rated, errors, strict=True):
+            if (row := self.user.ids.row.get(event.user)) is not None:
+                self.mood.learn(row, error, event.weight)
         due = items[self.item.changes[items] >= SHARE * self.item.ledger.count[items]]
         self._solve(self.item, self.user, due, items=True)
         self._solve(self.user, self.item, users, items=False)
@@ -122,7 +136,8 @@ class State:
         sides = self.user, self.item
         if not self.clicked and all(len(side.ids.row) == len(side.ids.of_row) for side in sides):
             return self
-        settled = State(self.recommender(), pending=self.pending(), noise=self.noise)
+        mood = self.mood.take(self.user.ids.there())
+        settled = State(self.recommender(), pending=self.pending(), noise=self.noise, mood=mood)
         settled.batch, settled.fitted = self.batch, self.fitted
         return settled
 
@@ -170,6 +185,13 @@ class State:
             self.scale,
             library=self.library,
         )
+
+    def _errors(self, events: Sequence[Event]) -> list[float]:
+        """By how much each rating is above what the model alone predicts."""
+        pairs = [(self.user.ids.row.get(event.user, -1), self.item.ids.row.get(event.item, -1)) for event in events]
+        user, item = np.array(pairs, np.int32).reshape(-1, 2).T
+        predicted = np.clip(models.predict(self.layered(), user, item), *self.scale)
+        return (np.array([event.rating for event in events], np.float32) - predicted).tolist()
 
     def _told(self, events: Sequence[Event]) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " c"]]:
         """Write the events into the ledgers; returns the users and items that they touch."""
@@ -230,6 +252,7 @@ class State:
         for side, name in ((self.user, "user"), (self.item, "item")):
             side.grow(rooms[name])
         self.hidden = np.pad(self.hidden, (0, rooms["item"] - len(self.hidden)), constant_values=True)
+        self.mood.grow(rooms["user"])
         if rooms != held:
             self.model = self.model.grown(rooms["user"], rooms["item"])
             self._beside = Layered.of(self.model)

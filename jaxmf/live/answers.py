@@ -70,12 +70,23 @@ def of_ratings(state: State, ratings: Mapping[Id, float], n: int) -> list[Scored
 
 def predicted(state: State, user: Id, items: Sequence[Id]) -> list[Predicted]:
     """What a user would rate these items just now; who or what is unknown stands at the prior mean."""
-    row = state.user.ids.row.get(user, -1)
-    rows = np.array([state.item.ids.row.get(item, -1) for item in items], np.int32)
-    users = np.full(len(rows), row, np.int32)
-    rating = np.clip(models.predict(state.layered(), users, rows) + state.mood.expected(users), *state.scale)
-    std = [None] * len(items) if state.clicked else _std(state, users, rows).tolist()
-    return [Predicted(*one) for one in zip(items, rating.tolist(), std, strict=True)]
+    rows, users = state.item.ids.rows(items), state.user.ids.rows([user] * len(items))
+    std = [None] * len(items) if state.clicked else spread(state, users, rows).tolist()
+    return [Predicted(*one) for one in zip(items, expected(state, users, rows).tolist(), std, strict=True)]
+
+
+def expected(state: State, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The ratings that are expected next of pairs of rows, on the scale; −1 stands for who or what is unknown."""
+    return np.clip(models.predict(state.layered(), user, item) + state.mood.expected(user), *state.scale)
+
+
+def spread(state: State, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Standard deviations of ratings about these, noise included."""
+    if isinstance(state.model, Posterior):
+        return models.spread(state.layered(), user, item)
+    spare = len(state.user.ids.of_row), len(state.item.ids.of_row)  # a stranger's: a row without ratings
+    user, item = (np.where(rows < 0, row, rows) for rows, row in zip((user, item), spare, strict=True))
+    return models.std(state.model, state, state.noise, user, item)
 
 
 def reasons(state: State, user: Id, item: Id) -> list[Reason]:
@@ -123,15 +134,7 @@ def _known(state: State, items: Sequence[Id]) -> Int[np.ndarray, " n"]:
     Raises:
         ValueError: With the first that is not known.
     """
-    rows = [state.item.ids.row.get(item, -1) for item in items]
-    if -1 in rows:
-        raise ValueError(f"item {items[rows.index(-1)]!r:.80} is not known: leave it out, or tell of a rating of it")
-    return np.array(rows, np.int32)
-
-
-def _std(state: State, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    if isinstance(state.model, Posterior):
-        return models.spread(state.layered(), user, item)
-    spare = len(state.user.ids.of_row), len(state.item.ids.of_row)  # a stranger's: a row without ratings
-    user, item = (np.where(rows < 0, row, rows) for rows, row in zip((user, item), spare, strict=True))
-    return models.std(state.model, state, state.noise, user, item)
+    rows = state.item.ids.rows(items)
+    if (rows < 0).any():
+        raise ValueError(f"item {items[rows.argmin()]!r:.80} is not known: leave it out, or tell of a rating of it")
+    return rows

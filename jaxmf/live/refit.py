@@ -35,6 +35,14 @@ def refitted(known: Recommender, *, seed: int = 0) -> Recommender:
     return Recommender(fitted, known.users, known.items, History(known.ratings), **ids)
 
 
+def anew(state: State, *, seed: int = 0) -> State:
+    """A state of what one knows, `refitted`; moods stay."""
+    before = state.settle()
+    fitted = State(refitted(before.recommender(), seed=seed), mood=before.mood)
+    fitted.batch = before.batch
+    return fitted
+
+
 class Behind:
     """A fit of the model in a folder, in a process of its own."""
 
@@ -85,10 +93,7 @@ class Behind:
 def main(checkpoint: str, out: str, seed: str) -> None:
     """What that process does."""
     saved = load(Path(checkpoint))
-    before = saved.state.settle()
-    state = State(refitted(before.recommender(), seed=int(seed)), mood=before.mood)
-    state.batch = before.batch
-    save(Path(out), saved._replace(state=state))
+    save(Path(out), saved._replace(state=anew(saved.state, seed=int(seed))))
 
 
 if __name__ == "__main__":

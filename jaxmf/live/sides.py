@@ -33,6 +33,10 @@ class Ids:
             self.kind = self.kind or kind(name)
         return row
 
+    def rows(self, names: Iterable[Id]) -> Int[np.ndarray, " n"]:
+        """The rows of some ids, −1 where one is not known."""
+        return np.array([self.row.get(name, -1) for name in names], np.int32)
+
     def drop(self, name: Id | None) -> int | None:
         """Forget an id; returns the row that it had."""
         row = self.row.pop(name, None)

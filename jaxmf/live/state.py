@@ -188,8 +188,8 @@ class State:
 
     def _errors(self, events: Sequence[Event]) -> list[float]:
         """By how much each rating is above what the model alone predicts."""
-        pairs = [(self.user.ids.row.get(event.user, -1), self.item.ids.row.get(event.item, -1)) for event in events]
-        user, item = np.array(pairs, np.int32).reshape(-1, 2).T
+        user = self.user.ids.rows(event.user for event in events)
+        item = self.item.ids.rows(event.item for event in events)
         predicted = np.clip(models.predict(self.layered(), user, item), *self.scale)
         return (np.array([event.rating for event in events], np.float32) - predicted).tolist()
 

@@ -1,0 +1,126 @@
+"""jaxmf on a stream: rows that follow every rating, and a fit of the whole whenever it has grown by enough."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+import jaxmf
+from jaxmf.live import answers
+from jaxmf.live.events import Event
+from jaxmf.live.refit import anew, refitted
+from jaxmf.live.state import State
+
+FIRST = 500
+"""Ratings before the first fit; until then what is predicted is their mean."""
+SAMPLE = 20
+"""Of how many batches the interval of one rating is looked at."""
+RANK = 16
+NORMAL = 1.6449
+"""Standard deviations on either side that hold nine tenths."""
+
+
+Kind = Literal["point", "posterior"]
+
+
+class Stream(NamedTuple):
+    """Ratings in order of time, and the scale that they are on."""
+
+    user: np.ndarray
+    item: np.ndarray
+    rating: np.ndarray
+    scale: tuple[float, float]
+
+    @classmethod
+    def of(cls, data: jaxmf.ratings.Dataset) -> "Stream":
+        """The ratings of a data set with times."""
+        order = np.argsort(data.timestamp, kind="stable")
+        ratings = data.ratings.take(order)
+        rating = np.asarray(ratings.rating, np.float64)
+        return cls(ratings.user, ratings.item, rating, (float(rating.min()), float(rating.max())))
+
+    def until(self, n: int) -> "Stream":
+        """Its first `n` ratings."""
+        return self._replace(user=self.user[:n], item=self.item[:n], rating=self.rating[:n])
+
+    def frame(self, start: int, stop: int) -> pd.DataFrame:
+        """Some of them as a frame."""
+        part = slice(start, stop)
+        return pd.DataFrame({"user": self.user[part], "item": self.item[part], "rating": self.rating[part]})
+
+    def events(self, start: int, stop: int) -> list[Event]:
+        """Ratings as events."""
+        rows = zip(self.user[start:stop], self.item[start:stop], self.rating[start:stop], strict=True)
+        return [
+            Event(str(at), "rating", int(user), int(item), float(rating))
+            for at, (user, item, rating) in enumerate(rows, start)
+        ]
+
+
+class Course(NamedTuple):
+    """What was predicted of a stream before it was learnt.
+
+    Attributes:
+        online: By rows that followed every batch.
+        fitted: By the last fit alone.
+        within: Whether ratings lay in their intervals of 90 %, where that was looked at; else NaN.
+        seconds: Of predicting and learning online.
+        fit_seconds: Of fits.
+        kept: What the state was at the instants that were asked for.
+    """
+
+    online: np.ndarray
+    fitted: np.ndarray
+    within: np.ndarray
+    seconds: float
+    fit_seconds: float
+    kept: dict[int, jaxmf.Recommender]
+
+
+def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequence[int] = ()) -> Course:
+    """Predict and then learn each batch of `size` ratings; fit anew whenever the ratings have grown by `growth`."""
+    n, due = len(stream.user), size * max(1, FIRST // size)
+    fitted, within, kept = np.zeros(n), np.full(n, np.nan), {}
+    online = np.cumsum(stream.rating) - stream.rating + np.mean(stream.scale)  # until there is a fit the mean so far
+    online /= 1 + np.arange(n)
+    fitted[:due] = online[:due]
+    state, seconds, fit_seconds = first(stream, due, kind), 0.0, 0.0
+    for start in tqdm(range(due, n, size), disable=None, leave=False, unit_scale=size, unit=" ratings"):
+        stop, began = min(n, start + size), time.perf_counter()
+        if start >= due:
+            state, due = anew(state), int(start * (1 + growth))
+            last, fit_seconds = state.recommender(), fit_seconds + time.perf_counter() - began
+            fitted[start:due] = last.predict(stream.frame(start, due))
+            began = time.perf_counter()
+        users, items = state.user.ids.rows(stream.user[start:stop]), state.item.ids.rows(stream.item[start:stop])
+        online[start:stop] = answers.expected(state, users, items)
+        if start % (SAMPLE * size) < size:
+            away = NORMAL * answers.spread(state, users[:1], items[:1])[0]
+            within[start] = abs(online[start] - stream.rating[start]) <= away
+        state.learn(stop, stream.events(start, stop))
+        seconds += time.perf_counter() - began
+        kept |= {at: state.recommender() for at in keep if start < at <= stop}
+    return Course(online, fitted, within, seconds, fit_seconds, kept)
+
+
+def first(stream: Stream, n: int, kind: Kind) -> State:
+    """A state fitted to the first `n` ratings: the paper's kernel by ALS, or a linear one with implicit feedback."""
+    kernel = jaxmf.kernels.for_range(*stream.scale, "logistic" if kind == "point" else "linear")
+    how = {"method": "als"} if kind == "point" else {"method": "gibbs", "implicit": True}
+    return State(jaxmf.Recommender.fit(stream.frame(0, n), rank=RANK, kernel=kernel, **how))
+
+
+def against_refit(stream: Stream, kept: Mapping[int, jaxmf.Recommender], after: int) -> list[dict[str, float]]:
+    """The online state and a fit of all that it knew, at the same instants: RMSE on the ratings that came next."""
+
+    def rmse(known: jaxmf.Recommender, at: int) -> float:
+        predicted = np.clip(known.predict(stream.frame(at, at + after)), *stream.scale)
+        return float(np.sqrt(np.mean((predicted - stream.rating[at : at + after]) ** 2)))
+
+    return [
+        {"seen": at, "online": rmse(known, at), "refit": rmse(refitted(known), at)}
+        for at, known in sorted(kept.items())
+    ]

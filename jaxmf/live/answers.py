@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxmf.data.histories import rung
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.settings import check_whole
 from jaxmf.live.events import Id
@@ -16,6 +17,10 @@ from jaxmf.serving import models, neighbours, shapes
 from jaxmf.serving.explain import explain
 from jaxmf.serving.layered import Layered
 from jaxmf.serving.recommend import TopN
+
+
+class Unknown(ValueError):  # noqa: N818 what it is, as `FileExistsError` says it
+    """An id of which the model knows nothing, where that leaves nothing to answer."""
 
 
 class Scored(NamedTuple):
@@ -56,7 +61,8 @@ def of_ratings(state: State, ratings: Mapping[Id, float], n: int) -> list[Scored
     """The `n` best items for somebody of whom nothing is known but these ratings, and nothing is kept.
 
     Raises:
-        ValueError: If an item is not known, or a rating outside the scale.
+        Unknown: If an item is not known.
+        ValueError: If a rating is outside the scale.
     """
     rows = _known(state, list(ratings))
     given = np.fromiter(ratings.values(), np.float32, len(ratings))
@@ -82,11 +88,12 @@ def reasons(state: State, user: Id, item: Id) -> list[Reason]:
     """Each rating of a user by what it contributes to the prediction of an item, the largest first.
 
     Raises:
-        ValueError: If either is not known, or the model is a posterior.
+        Unknown: If either is not known.
+        ValueError: If the model is a posterior.
     """
     row = state.user.ids.row.get(user)
     if row is None:
-        raise ValueError(f"user {user!r} is not known: there is no rating that could be a reason")
+        raise Unknown(f"user {user!r:.80} is not known: there is no rating that could be a reason")
     (at,) = _known(state, [item])
     theirs = state.of_users([row])
     why = explain(state.model, theirs, int(at)).contribution
@@ -99,16 +106,22 @@ def alike(state: State, item: Id, n: int) -> list[Scored]:
     """The `n` items nearest to one by their factors.
 
     Raises:
-        ValueError: If the item is not known, or the model is a posterior.
+        Unknown: If the item is not known.
+        ValueError: If the model is a posterior.
     """
-    n = min(check_whole("n", n, least=1, meaning="the length of the list"), max(1, len(state.item.ids.row)))
-    found = neighbours.similar_items(state.model, _known(state, [item]), n=n, exclude=np.flatnonzero(state.hidden))
-    return _scored(state, found)
+    n = _length(state, n)
+    hidden = np.flatnonzero(state.hidden)
+    found = neighbours.similar_items(state.model, _known(state, [item]), n=rung(n), exclude=hidden)
+    return _scored(state, found)[:n]
 
 
 def _list(state: State, layered: Layered, rows: Int[np.ndarray, " 1"], n: int, seen: Ratings | None) -> list[Scored]:
-    n = min(check_whole("n", n, least=1, meaning="the length of the list"), max(1, len(state.item.ids.row)))
-    return _scored(state, shapes.best(layered, rows, n=n, seen=seen))
+    return _scored(state, shapes.best(layered, rows, n=_length(state, n), seen=seen))
+
+
+def _length(state: State, n: int) -> int:
+    """How many items a list of `n` has at most."""
+    return min(check_whole("n", n, least=1, meaning="the length of the list"), max(1, len(state.item.ids.row)))
 
 
 def _scored(state: State, found: TopN) -> list[Scored]:
@@ -121,11 +134,11 @@ def _known(state: State, items: Sequence[Id]) -> Int[np.ndarray, " n"]:
     """Rows of items.
 
     Raises:
-        ValueError: With the first that is not known.
+        Unknown: With the first that is not known.
     """
     rows = [state.item.ids.row.get(item, -1) for item in items]
     if -1 in rows:
-        raise ValueError(f"item {items[rows.index(-1)]!r:.80} is not known: leave it out, or tell of a rating of it")
+        raise Unknown(f"item {items[rows.index(-1)]!r:.80} is not known: leave it out, or tell of a rating of it")
     return np.array(rows, np.int32)
 
 

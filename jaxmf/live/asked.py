@@ -8,6 +8,7 @@ from jaxmf.live import answers
 from jaxmf.live.answers import Predicted, Reason, Scored
 from jaxmf.live.events import Id
 from jaxmf.live.state import State
+from jaxmf.live.warm import Limits, warm
 from jaxmf.serving.recommender import Recommender
 
 
@@ -64,6 +65,19 @@ class Asked:
         """
         with self._reading() as state:
             return answers.alike(state, item, n)
+
+    def warm(self, limits: Limits = Limits()) -> None:
+        """Compile all programs of requests within the limits, so that no request waits for that; nothing is changed.
+
+        It takes up to minutes; seconds where JAX keeps compiled programs on disk.
+        """
+        with self._reading() as state:
+            warm(state, limits)
+
+    @property
+    def kinds(self) -> dict[str, str | None]:
+        """What the ids of "user"s and "item"s are, "int" or "str"; `None` where none is known yet. Waits for nothing."""
+        return {"user": self._state.user.ids.kind, "item": self._state.item.ids.kind}
 
     def snapshot(self) -> Recommender:
         """What the model is now, as a recommender of its own that never changes: O(all)."""

@@ -14,6 +14,7 @@ import uvicorn
 from platformdirs import user_cache_dir
 
 from jaxmf.live import Live
+from jaxmf.live.home import CHECKPOINT
 from jaxmf.live.server.app import application
 from jaxmf.live.server.keys import Keys
 from jaxmf.serving.recommender import Recommender
@@ -77,7 +78,7 @@ def main(args: Serve) -> None:
 
 def opened(args: Serve) -> Live:
     """The model of the folder, or a new one there."""
-    new = not args.folder.exists() or not any(args.folder.iterdir())
+    new = not (args.folder / CHECKPOINT).exists()
     if new and args.start is None:
         raise ValueError(f"{args.folder} holds no model: name a saved recommender that it starts from with --start")
     if not new:

@@ -54,7 +54,7 @@ def application(live: Live, *, keys: Keys | None = None, room: Room = Room()) ->
         keys: Who may ask and tell; else everybody.
         room: How much may wait before others are sent away.
     """
-    work = Work(live, room=room)
+    work = Work(live, room)
     desk = Desk(work, Metrics(work), keys)
 
     @asynccontextmanager
@@ -113,7 +113,7 @@ OPEN = APIRouter()
 @WRITE.post("/events")
 async def tell(events: Events, desk: AtDesk) -> list[Acknowledged]:
     """Tell of events, and hear what became of each once it is on disk; one that is refused stops none of the others."""
-    acks = await desk.work.tell([event.model_dump(exclude_unset=True) for event in events])
+    acks = await desk.work.tell.do([event.model_dump(exclude_unset=True) for event in events])
     desk.metrics.told(acks)
     return [Acknowledged.of(ack) for ack in acks]
 
@@ -122,7 +122,7 @@ async def tell(events: Events, desk: AtDesk) -> list[Acknowledged]:
 async def leave(user: InPath, desk: AtDesk) -> Acknowledged:
     """A user leaves: nothing of theirs is kept, in no file."""
     known = named(user, desk.work.live.kinds["user"])
-    (ack,) = acks = await desk.work.tell([{"id": uuid.uuid4().hex, "kind": "user", "user": known}])
+    (ack,) = acks = await desk.work.tell.do([{"id": uuid.uuid4().hex, "kind": "user", "user": known}])
     desk.metrics.told(acks)
     if ack.status == "refused":
         raise Unknown(ack.reason)
@@ -132,8 +132,8 @@ async def leave(user: InPath, desk: AtDesk) -> Acknowledged:
 @READ.get("/users/{user}/recommendations")
 async def recommend(user: InPath, desk: AtDesk, n: Length = 10) -> list[Score]:
     """The items with the highest predictions for a user; a stranger's are those of the average one."""
-    live = desk.work.live
-    return [Score.of(one) for one in await desk.work.ask(live.recommend, named(user, live.kinds["user"]), n)]
+    found = await desk.work.recommend.do((named(user, desk.work.live.kinds["user"]), n))
+    return [Score.of(one) for one in found]
 
 
 @READ.get("/users/{user}/reasons/{item}", responses=UNKNOWN)
@@ -141,28 +141,28 @@ async def explain(user: InPath, item: InPath, desk: AtDesk) -> list[Why]:
     """Each rating of a user by what it adds to the prediction of an item, the largest first."""
     live, kinds = desk.work.live, desk.work.live.kinds
     asked = named(user, kinds["user"]), named(item, kinds["item"])
-    return [Why.of(one) for one in await desk.work.ask(live.explain, *asked)]
+    return [Why.of(one) for one in await desk.work.others.do(lambda: live.explain(*asked))]
 
 
 @READ.get("/items/{item}/similar", responses=UNKNOWN)
 async def similar(item: InPath, desk: AtDesk, n: Length = 10) -> list[Score]:
     """The items nearest to one, and how near."""
     live = desk.work.live
-    return [Score.of(one) for one in await desk.work.ask(live.similar, named(item, live.kinds["item"]), n)]
+    asked = named(item, live.kinds["item"])
+    return [Score.of(one) for one in await desk.work.others.do(lambda: live.similar(asked, n))]
 
 
 @READ.post("/predictions")
 async def predict(pairs: Pairs, desk: AtDesk) -> list[Prediction]:
     """What a user would rate items, and how sure that is; who or what is unknown stands at the prior mean."""
-    found = await desk.work.ask(desk.work.live.predict, pairs.user, pairs.items)
-    return [Prediction.of(one) for one in found]
+    return [Prediction.of(one) for one in await desk.work.predict.do((pairs.user, pairs.items))]
 
 
 @READ.post("/session", responses=UNKNOWN)
 async def session(given: Session, desk: AtDesk) -> list[Score]:
     """The best items for somebody of whom nothing is known but these ratings; nothing is kept."""
     ratings = {one.item: one.rating for one in given.ratings}
-    return [Score.of(one) for one in await desk.work.ask(desk.work.live.session, ratings, given.n)]
+    return [Score.of(one) for one in await desk.work.session.do((ratings, given.n))]
 
 
 @READ.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -22,7 +22,7 @@ class Metrics:
         self._seconds = Histogram("request_seconds", "Their time.", ["route"], buckets=BUCKETS, **settings)
         self._events = Counter("events", "Events, by what became of them.", ["status"], **settings)
         waiting = Gauge("waiting", "What waits: events to be told, questions to be asked.", ["what"], **settings)
-        waiting.labels("events").set_function(lambda: work.telling)
+        waiting.labels("events").set_function(lambda: work.tell.waiting)
         waiting.labels("questions").set_function(lambda: work.asking)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:

@@ -98,6 +98,11 @@ class Asked:
         """What ids of a "user" and an "item" are, "int" or "str"; `None` where none is known yet. Waits for nothing."""
         return {"user": self._state.user.ids.kind, "item": self._state.item.ids.kind}
 
+    @property
+    def broken(self) -> bool:
+        """Whether an update failed half-way, so that nothing is answered any more. Waits for nothing."""
+        return bool(self._broken)
+
     def snapshot(self) -> Recommender:
         """What the model is now, as a recommender of its own that never changes: O(all)."""
         with self._reading() as state:

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -50,17 +50,20 @@ class Door:
             self._note(scope, answer, time.perf_counter() - began)
 
     async def _let_in(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        headers = dict(scope["headers"])
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            return await self._app(scope, receive, answer)
         try:
             async with asyncio.timeout(PATIENCE):
-                body = await _body(scope, receive)
+                body = await _body(headers, receive)
         except TimeoutError:
             await _refuse(408, f"the body did not arrive within {PATIENCE:g} s")(scope, receive, answer)
-            return
+            return None
         if body is None:
             detail = f"the body is larger than {LARGEST_BODY:,} bytes: send it in parts"
             await _refuse(413, detail, close=True)(scope, receive, answer)
-            return
-        await self._app(scope, _again(body, receive), answer)
+            return None
+        return await self._app(scope, _again(body, receive), answer)
 
     def _note(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
         method, route = scope["method"], getattr(scope.get("route"), "path", "none")
@@ -83,9 +86,9 @@ class _Answer:
         await self._send(message)
 
 
-async def _body(scope: Scope, receive: Receive) -> bytes | None:
+async def _body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
     """The whole body; `None` where it is too large."""
-    said = dict(scope["headers"]).get(b"content-length", b"0")
+    said = headers.get(b"content-length", b"0")
     if not said.isdigit() or int(said[:20]) > LARGEST_BODY:
         return None
     parts, size, more = [], 0, True

@@ -4,9 +4,10 @@ VENV ?= .venv
 RUN := $(VENV)/bin/python
 RESULTS ?= results
 JOBS ?= 1
+PORT ?= 8000
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install train test check docs results benchmark lock clean
+.PHONY: install train serve test check docs results benchmark lock clean
 
 install: $(INSTALLED)
 
@@ -21,6 +22,11 @@ train: $(INSTALLED)
 	$(RUN) scripts/compare_surprise.py --json $(RESULTS)/compare.json
 	$(RUN) scripts/fold_in_timing.py --json $(RESULTS)/fold_in.json --plots $(RESULTS)
 	$(RUN) scripts/summary.py --results $(RESULTS)
+
+# A model of the embedded ratings, fitted where the folder holds none yet, on 127.0.0.1 until Ctrl-C.
+serve: $(INSTALLED)
+	$(RUN) scripts/start.py --out $(RESULTS)/start
+	$(RUN) -m jaxmf.live $(RESULTS)/live --start $(RESULTS)/start --port $(PORT)
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -n 2 --dist loadfile

@@ -1,21 +1,29 @@
-"""What a living model answers, of one user at a time, in ids and plain numbers."""
+"""What a living model answers, to one question or to several at once, in ids and plain numbers."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxmf.data.histories import rung
 from jaxmf.data.ratings import Ratings
 from jaxmf.data.settings import check_whole
 from jaxmf.live.events import Id
 from jaxmf.live.state import State
+from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
-from jaxmf.online.fold_in import fold_in_user
+from jaxmf.model.tables import Table
+from jaxmf.online.fold_in import fold_in_user, fold_in_users
 from jaxmf.serving import models, neighbours, shapes
 from jaxmf.serving.explain import explain
-from jaxmf.serving.layered import Layered
+from jaxmf.serving.layered import Layered, zeros
 from jaxmf.serving.recommend import TopN
+
+
+class Unknown(ValueError):  # noqa: N818 what it is, as `FileExistsError` says it
+    """An id of which the model knows nothing, where that leaves nothing to answer."""
 
 
 class Scored(NamedTuple):
@@ -44,35 +52,66 @@ class Reason(NamedTuple):
     contribution: float
 
 
-def best(state: State, user: Id, n: int, *, exclude_seen: bool) -> list[Scored]:
-    """The `n` items with the highest predictions for a user, known or not."""
-    row = state.user.ids.row.get(user, -1)
-    rows = np.array([row], np.int32)
-    seen = state.user.ledger.ratings(rows, len(state.item.ids.of_row)) if row >= 0 and exclude_seen else None
-    return _list(state, state.shown(), rows, n, seen)
+AT_ONCE = 16
+"""Most questions that one program answers."""
+
+RATINGS, PAIRS = 4096, 128
+"""Most ratings, or pairs of user and item, that questions answered together are about."""
+
+SHORT = 16
+"""Least length of the lists that are made, and cut: each length is a program."""
 
 
-def of_ratings(state: State, ratings: Mapping[Id, float], n: int) -> list[Scored]:
-    """The `n` best items for somebody of whom nothing is known but these ratings, and nothing is kept.
+def best(state: State, asked: Sequence[tuple[Id, int]], *, exclude_seen: bool = True) -> list[list[Scored]]:
+    """For each user, known or not, and `n`, the items with the highest predictions."""
+    spare, n_items = len(state.user.ids.of_row), len(state.item.ids.of_row)
+    rows = np.array([state.user.ids.row.get(user, -1) for user, _ in asked], np.int32)
+    theirs = np.where(rows < 0, spare, rows)
+    shown, found = state.shown(), []
+    for part in parts(state.user.ledger.count[theirs], RATINGS if exclude_seen else PAIRS):
+        seen = state.user.ledger.ratings(theirs[part], n_items) if exclude_seen else None
+        found += _lists(state, shown, rows[part], [n for _, n in asked[part]], seen)
+    return found
+
+
+def of_ratings(state: State, asked: Sequence[tuple[Mapping[Id, float], int]]) -> list[list[Scored]]:
+    """For each of whom nothing is known but some ratings, and `n`, the best items; nothing is kept.
 
     Raises:
-        ValueError: If an item is not known, or a rating outside the scale.
+        Unknown: If an item is not known.
+        ValueError: If a rating is outside the scale.
     """
-    rows = _known(state, list(ratings))
-    given = np.fromiter(ratings.values(), np.float32, len(ratings))
-    alone = fold_in_user(state.model, rows, given)
-    shown = state.shown()
-    one = np.zeros(len(rows), np.int32)
-    seen = Ratings(one, rows, given, np.ones_like(given), n_users=1, n_items=len(state.item.ids.of_row))
-    layered = shown.replace(model=shown.model.with_strangers(alone.params.user))
-    return _list(state, layered, np.zeros(1, np.int32), n, seen)
+    given = [(_known(state, list(ratings)), list(ratings.values())) for ratings, _ in asked]
+    shown, found = state.shown(), []
+    most = 0 if isinstance(state.model, Posterior) else RATINGS  # whose draws are those of a row that is alone
+    for part in parts([len(rows) for rows, _ in given], most):
+        seen = _of_strangers(given[part], len(state.item.ids.of_row))
+        layered = shown.replace(model=shown.model.with_strangers(strangers(state.model, seen)))
+        rows = np.arange(len(given[part]), dtype=np.int32)
+        found += _lists(state, layered, rows, [n for _, n in asked[part]], seen)
+    return found
 
 
-def predicted(state: State, user: Id, items: Sequence[Id]) -> list[Predicted]:
-    """What a user would rate these items just now; who or what is unknown stands at the prior mean."""
-    rows, users = state.item.ids.rows(items), state.user.ids.rows([user] * len(items))
-    std = [None] * len(items) if state.clicked else spread(state, users, rows).tolist()
-    return [Predicted(*one) for one in zip(items, expected(state, users, rows).tolist(), std, strict=True)]
+def strangers(model: Model | Posterior, given: Ratings) -> Table:
+    """The rows of users of whom nothing is known but these ratings."""
+    if given.n_users == 1:
+        return fold_in_user(model, given.item, given.rating).params.user
+    alone = model.with_users(zeros(model, given.n_users))
+    return fold_in_users(alone, given, users=np.arange(given.n_users)).params.user
+
+
+def predicted(state: State, asked: Sequence[tuple[Id, Sequence[Id]]]) -> list[list[Predicted]]:
+    """What users would rate items; who or what is unknown stands at the prior mean."""
+    found = []
+    for part in parts([len(items) for _, items in asked], PAIRS):
+        pairs = [(user, item) for user, items in asked[part] for item in items]
+        users = state.user.ids.rows(user for user, _ in pairs)
+        rows = state.item.ids.rows(item for _, item in pairs)
+        rating = expected(state, users, rows).tolist()
+        std = [None] * len(pairs) if state.clicked else spread(state, users, rows).tolist()
+        each = (Predicted(*one) for one in zip([item for _, item in pairs], rating, std, strict=True))
+        found += [list(itertools.islice(each, len(items))) for _, items in asked[part]]
+    return found
 
 
 def expected(state: State, user: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -93,11 +132,12 @@ def reasons(state: State, user: Id, item: Id) -> list[Reason]:
     """Each rating of a user by what it contributes to the prediction of an item, the largest first.
 
     Raises:
-        ValueError: If either is not known, or the model is a posterior.
+        Unknown: If either is not known.
+        ValueError: If the model is a posterior.
     """
     row = state.user.ids.row.get(user)
     if row is None:
-        raise ValueError(f"user {user!r} is not known: there is no rating that could be a reason")
+        raise Unknown(f"user {user!r:.80} is not known: there is no rating that could be a reason")
     (at,) = _known(state, [item])
     theirs = state.of_users([row])
     why = explain(state.model, theirs, int(at)).contribution
@@ -110,21 +150,67 @@ def alike(state: State, item: Id, n: int) -> list[Scored]:
     """The `n` items nearest to one by their factors.
 
     Raises:
-        ValueError: If the item is not known, or the model is a posterior.
+        Unknown: If the item is not known.
+        ValueError: If the model is a posterior.
     """
-    n = min(check_whole("n", n, least=1, meaning="the length of the list"), max(1, len(state.item.ids.row)))
-    found = neighbours.similar_items(state.model, _known(state, [item]), n=n, exclude=np.flatnonzero(state.hidden))
-    return _scored(state, found)
+    n = _length(state, n)
+    hidden = np.flatnonzero(state.hidden)
+    found = neighbours.similar_items(state.model, _known(state, [item]), n=rung(max(SHORT, n)), exclude=hidden)
+    return _scored(state, found)[:n]
 
 
-def _list(state: State, layered: Layered, rows: Int[np.ndarray, " 1"], n: int, seen: Ratings | None) -> list[Scored]:
-    n = min(check_whole("n", n, least=1, meaning="the length of the list"), max(1, len(state.item.ids.row)))
-    return _scored(state, shapes.best(layered, rows, n=n, seen=seen))
+def parts(sizes: Iterable[int], most: int) -> Iterator[slice]:
+    """Consecutive questions that are answered together: of at most so much in sum, where they are several.
+
+    Example:
+        >>> list(parts([3, 3, 3, 9], 6))
+        [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    """
+    start, total, at = 0, 0, 0
+    for at, size in enumerate(sizes, 1):
+        if at - 1 > start and (at - start > AT_ONCE or total + size > most):
+            yield slice(start, at - 1)
+            start, total = at - 1, 0
+        total += int(size)
+    if start < at:
+        yield slice(start, at)
 
 
-def _scored(state: State, found: TopN) -> list[Scored]:
-    shown, ids = np.isfinite(found.score[0]), state.item.ids.of_row
-    pairs = zip(found.item[0][shown].tolist(), found.score[0][shown].tolist(), strict=True)
+def places(questions: int) -> int:
+    """Places of the program for so many questions, of which there are two: for one, and for all that go together.
+
+    Example:
+        >>> places(1), places(2), places(16)
+        (1, 16, 16)
+    """
+    return AT_ONCE if questions > 1 else 1
+
+
+def _of_strangers(given: Sequence[tuple[Int[np.ndarray, " n"], Sequence[float]]], n_items: int) -> Ratings:
+    """Items and ratings of each as ratings, with a place for each."""
+    user = np.repeat(np.arange(len(given), dtype=np.int32), [len(rows) for rows, _ in given])
+    rating = np.array([one for _, ratings in given for one in ratings], np.float32)
+    item = np.concatenate([rows for rows, _ in given])
+    return Ratings(user, item, rating, np.ones_like(rating), n_users=places(len(given)), n_items=n_items)
+
+
+def _lists(
+    state: State, layered: Layered, rows: Int[np.ndarray, " b"], lengths: Sequence[int], seen: Ratings | None
+) -> list[list[Scored]]:
+    lengths = [_length(state, n) for n in lengths]
+    padded = np.pad(rows, (0, places(len(rows)) - len(rows)), constant_values=-1)
+    found = shapes.best(layered, padded, n=max(SHORT, *lengths), seen=seen)
+    return [_scored(state, found, row)[:n] for row, n in enumerate(lengths)]
+
+
+def _length(state: State, n: int) -> int:
+    """How many items a list of `n` has at most."""
+    return min(check_whole("n", n, least=1, meaning="the length of the list"), max(1, len(state.item.ids.row)))
+
+
+def _scored(state: State, found: TopN, row: int = 0) -> list[Scored]:
+    shown, ids = np.isfinite(found.score[row]), state.item.ids.of_row
+    pairs = zip(found.item[row][shown].tolist(), found.score[row][shown].tolist(), strict=True)
     return [Scored(ids[item], score) for item, score in pairs]
 
 
@@ -132,9 +218,9 @@ def _known(state: State, items: Sequence[Id]) -> Int[np.ndarray, " n"]:
     """Rows of items.
 
     Raises:
-        ValueError: With the first that is not known.
+        Unknown: With the first that is not known.
     """
     rows = state.item.ids.rows(items)
     if (rows < 0).any():
-        raise ValueError(f"item {items[rows.argmin()]!r:.80} is not known: leave it out, or tell of a rating of it")
+        raise Unknown(f"item {items[int(rows.argmin())]!r:.80} is not known: leave it out, or tell of a rating of it")
     return rows

@@ -8,6 +8,7 @@ from jaxmf.live import answers
 from jaxmf.live.answers import Predicted, Reason, Scored
 from jaxmf.live.events import Id
 from jaxmf.live.state import State
+from jaxmf.live.warm import Limits, warm
 from jaxmf.serving.recommender import Recommender
 
 
@@ -31,7 +32,7 @@ class Asked:
             ValueError: If `n` is below 1.
         """
         with self._reading() as state:
-            return answers.best(state, user, n, exclude_seen=exclude_seen)
+            return answers.best(state, [(user, n)], exclude_seen=exclude_seen)[0]
 
     def session(self, ratings: Mapping[Id, float], n: int = 10) -> list[Scored]:
         """The `n` best items for somebody of whom nothing is known but these ratings, by item; nothing is kept.
@@ -40,12 +41,31 @@ class Asked:
             ValueError: If `n` is below 1, an item is not known, or a rating outside the scale.
         """
         with self._reading() as state:
-            return answers.of_ratings(state, ratings, n)
+            return answers.of_ratings(state, [(ratings, n)])[0]
 
     def predict(self, user: Id, items: Sequence[Id]) -> list[Predicted]:
         """What a user would rate these items, and how sure that is; who or what is unknown is at the prior mean."""
         with self._reading() as state:
-            return answers.predicted(state, user, items)
+            return answers.predicted(state, [(user, items)])[0]
+
+    def recommend_each(self, asked: Sequence[tuple[Id, int]]) -> list[list[Scored]]:
+        """`recommend` for each user and `n`: several cost little more than one."""
+        with self._reading() as state:
+            return answers.best(state, asked)
+
+    def session_each(self, asked: Sequence[tuple[Mapping[Id, float], int]]) -> list[list[Scored]]:
+        """`session` for each one's ratings and `n`, likewise.
+
+        Raises:
+            ValueError: As `session`, where one of them is at fault.
+        """
+        with self._reading() as state:
+            return answers.of_ratings(state, asked)
+
+    def predict_each(self, asked: Sequence[tuple[Id, Sequence[Id]]]) -> list[list[Predicted]]:
+        """`predict` for each user and items, likewise."""
+        with self._reading() as state:
+            return answers.predicted(state, asked)
 
     def explain(self, user: Id, item: Id) -> list[Reason]:
         """Each rating of a user by what it contributes to the prediction of an item, the largest first.
@@ -64,6 +84,24 @@ class Asked:
         """
         with self._reading() as state:
             return answers.alike(state, item, n)
+
+    def warm(self, limits: Limits = Limits()) -> None:
+        """Compile all programs of requests within the limits, so that no request waits for that; nothing is changed.
+
+        It takes up to minutes; seconds where JAX keeps compiled programs on disk.
+        """
+        with self._reading() as state:
+            warm(state, limits)
+
+    @property
+    def kinds(self) -> dict[str, str | None]:
+        """What ids of a "user" and an "item" are, "int" or "str"; `None` where none is known yet. Waits for nothing."""
+        return {"user": self._state.user.ids.kind, "item": self._state.item.ids.kind}
+
+    @property
+    def broken(self) -> bool:
+        """Whether an update failed half-way, so that nothing is answered any more. Waits for nothing."""
+        return bool(self._broken)
 
     def snapshot(self) -> Recommender:
         """What the model is now, as a recommender of its own that never changes: O(all)."""

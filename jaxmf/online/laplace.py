@@ -65,7 +65,7 @@ def _leverage(model: Model, ratings: Ratings, user: np.ndarray, item: np.ndarray
     for stack in blocks(ratings.take(np.isin(ratings.user, users)), users, ladder=True):
         for block in unstack(stack):
             found = block.rows < len(params.user)
-            of_block = _precisions(frozen, params.user.take(block.rows), block)
+            of_block = _precisions(frozen, params.user, block)
             matrix[np.searchsorted(users, block.rows[found])] = np.asarray(of_block)[found]
     size = 1 << (len(user) - 1).bit_length()
     padded = [np.pad(rows, (0, size - len(rows)), mode="edge") for rows in (user, item, owner)]
@@ -73,8 +73,9 @@ def _leverage(model: Model, ratings: Ratings, user: np.ndarray, item: np.ndarray
 
 
 @jax.jit
-def _precisions(frozen: Model, x: Table, block: Block) -> Float[Array, "b c c"]:
-    """JᵀWJ + Λ of each row."""
+def _precisions(frozen: Model, table: Table, block: Block) -> Float[Array, "b c c"]:
+    """JᵀWJ + Λ of each of the block's rows of a table."""
+    x = table.take(block.rows)
     matvec, *_ = linearised(frozen.problem(block), x)
 
     def column(unit: Float[Array, " c"]) -> Float[Array, "b c"]:

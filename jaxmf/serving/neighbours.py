@@ -117,15 +117,17 @@ def _similar(
     """The nearest others of rows of the item table, whose `side` it is."""
     params, kernel = _single(model).params, model.kernel
     rows = checked_rows(rows, params.item, side)
-    few = {
-        name: None if some is None else checked_rows(some, params.item, side, written=False)
-        for name, some in (("candidates", candidates), ("exclude", exclude))
-    }
+    few, less = (
+        None if some is None else checked_rows(some, params.item, side, written=False) for some in (candidates, exclude)
+    )
     table = _with_norms(params.item) if isinstance(kernel, RBF) else _of_length_1(params.item)
     query = Table(jnp.zeros_like(table.bias), table.factors)
+    hidden = np.zeros(len(table), bool)
+    hidden[() if less is None else less] = True  # by a bias, as a table without them would be of ever new shapes
+    table = Table(jnp.where(hidden, -jnp.inf, table.bias), table.factors)
     one = np.ones(len(rows), np.float32)
     itself = Ratings(rows, rows, one, one, len(table), len(table))
-    found = top_n(Model(Params(query, table, jnp.float32(0.0)), Linear()), rows, n=n, seen=itself, **few)
+    found = top_n(Model(Params(query, table, jnp.float32(0.0)), Linear()), rows, n=n, seen=itself, candidates=few)
     if not isinstance(kernel, RBF):
         return found
     squares = np.sum(np.square(np.asarray(query.factors)[rows]), 1, keepdims=True)

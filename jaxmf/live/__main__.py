@@ -1,0 +1,135 @@
+"""`python -m jaxmf.live FOLDER`: the model that lives in a folder, behind HTTP."""
+
+import dataclasses
+import ipaddress
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import jax
+import tyro
+import uvicorn
+from platformdirs import user_cache_dir
+
+from jaxmf.live import Live
+from jaxmf.live.home import CHECKPOINT
+from jaxmf.live.server.app import application
+from jaxmf.live.server.keys import Keys
+from jaxmf.serving.recommender import Recommender
+
+PATIENCE = 30
+"""Seconds that requests have to end in when the server is told to."""
+
+TURN = 0.0005
+"""Seconds until Python's threads take turns: the model's come to it often and briefly, and a tenth of what is usual
+spares them most of the wait for the event loop's."""
+
+
+@dataclasses.dataclass
+class Serve:
+    """Serve the model that lives in a folder; ended by SIGTERM or Ctrl-C it answers what it has, and saves."""
+
+    folder: tyro.conf.Positional[Path]
+    """Where it lives."""
+    start: Path | None = None
+    """A saved recommender that it starts from, where the folder holds none yet."""
+    url: str | None = None
+    """Database of the log, as SQLAlchemy names it, of SQLite or PostgreSQL; else a file in the folder."""
+    host: str = "127.0.0.1"
+    """Address to serve on; any but a loopback one needs keys."""
+    port: int = 8000
+    """Port; 0 for a free one."""
+    keys: Path | None = None
+    """File of keys, as `python -m jaxmf.live.server.keys NAME read,write` makes its lines."""
+    refit: float = 0.0
+    """Of a new model: how many events, as a share of the ratings, make it fit itself anew; 0 for never."""
+    warm: bool = True
+    """Compile what requests will run before the first is answered."""
+
+
+def main(args: Serve) -> None:
+    """Open or make the model, warm it, serve it.
+
+    Raises:
+        ValueError: If the folder, the recommender, the keys or the address are not what they should be.
+    """
+    keys = None if args.keys is None else Keys.read(args.keys)
+    if keys is None and not _loopback(args.host):
+        raise ValueError(
+            f"host {args.host} without keys: whoever reaches it could tell it anything; name a file with --keys, or "
+            "serve on 127.0.0.1"
+        )
+    keep_log()
+    _keep_programs()
+    sys.setswitchinterval(TURN)
+    live = opened(args)
+    logger, began = logging.getLogger("jaxmf.live.server"), time.perf_counter()
+    if args.warm:
+        live.warm()
+        logger.info(json.dumps({"warm": round(time.perf_counter() - began, 1), "model": repr(live)}))
+    config = uvicorn.Config(
+        application(live, keys=keys),
+        host=args.host,
+        port=args.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=PATIENCE,
+    )
+    uvicorn.Server(config).run()
+
+
+def opened(args: Serve) -> Live:
+    """The model of the folder, or a new one there."""
+    new = not (args.folder / CHECKPOINT).exists()
+    if new and args.start is None:
+        raise ValueError(f"{args.folder} holds no model: name a saved recommender that it starts from with --start")
+    if not new:
+        return Live.open(args.folder, url=args.url)
+    return Live.create(args.folder, Recommender.load(args.start or ""), url=args.url, refit=args.refit)
+
+
+class Lines(logging.Formatter):
+    """A line of JSON a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """With the message's own fields, where it has some."""
+        text = record.getMessage()
+        said = json.loads(text) if text.startswith("{") else {"message": text}
+        if record.exc_info:
+            said["error"] = self.formatException(record.exc_info)
+        at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z")
+        return json.dumps({"time": at, "level": record.levelname, "logger": record.name} | said)
+
+
+def keep_log() -> None:
+    """Log to the standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    for name in ("jaxmf", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+def _keep_programs() -> None:
+    """Keep compiled programs on disk, so that the next start is warm at once."""
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        jax.config.update("jax_compilation_cache_dir", user_cache_dir("jaxmf"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Serve))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,192 @@
+"""What requests and answers look like; an event's fields are those of `jaxmf.live.events`."""
+
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
+
+from fastapi import Path, Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from jaxmf.live.answers import Predicted, Reason, Scored
+from jaxmf.live.events import LARGEST, LONGEST
+from jaxmf.live.intake import Ack
+from jaxmf.live.warm import Limits
+
+LIMITS = Limits()
+"""The largest requests that are answered."""
+
+WHOLE = 2**63
+"""What a whole number stays below, as an id."""
+
+NINETY = 1.6448536269514722
+"""Standard deviations on either side of a normal mean that 90 % lie within."""
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default")
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST, pattern=r"^[^\u0000]+$")]
+Id = Annotated[int, Field(ge=-WHOLE, lt=WHOLE)] | Text
+Rating = Annotated[float, Field(ge=-LARGEST["rating"], le=LARGEST["rating"])]
+Weight = Annotated[float, Field(gt=0, le=LARGEST["weight"])]
+Time = Annotated[float, Field(ge=-LARGEST["time"], le=LARGEST["time"], json_schema_extra=_without_default)]
+
+InPath = Annotated[
+    Text, BeforeValidator(lambda text: unquote(text, errors="strict")), Path(description="An id, a slash in it as %2F.")
+]
+Length = Annotated[int, Query(ge=1, le=LIMITS.n, description="Length of the list.")]
+
+
+def named(text: str, kind: str | None) -> int | str:
+    """The id that a text in a path names: a whole number where the model's ids are, and it is written as one.
+
+    Example:
+        >>> named("7", "int"), named("7", "str"), named("07", "int")
+        (7, '7', '07')
+    """
+    digits = text.removeprefix("-")
+    if kind == "int" and digits.isascii() and digits.isdigit() and len(digits) < 20:
+        number = int(text)
+        if str(number) == text and -WHOLE <= number < WHOLE:
+            return number
+    return text
+
+
+class Body(BaseModel):
+    """A body: nothing in it is taken for what it is not, or ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Told(Body):
+    """One fact, under an id of its own: told again under the same id it is the same fact."""
+
+    id: Text
+    time: Time = Field(default=None, validate_default=False, description="Seconds since 1970; only kept.")
+
+
+class RatingTold(Told):
+    """A rating, in place of an older one of the pair."""
+
+    kind: Literal["rating"]
+    user: Id
+    item: Id
+    rating: Rating
+    weight: Weight = 1.0
+
+
+class ClickTold(Told):
+    """A click, which adds to those of the pair; of rating 0 a dislike."""
+
+    kind: Literal["click"]
+    user: Id
+    item: Id
+    rating: Rating = 1.0
+    weight: Weight = 1.0
+
+
+class RemovalTold(Told):
+    """The removal of what the pair has."""
+
+    kind: Literal["removal"]
+    user: Id
+    item: Id
+
+
+class UserTold(Told):
+    """The departure of a user."""
+
+    kind: Literal["user"]
+    user: Id
+
+
+class ItemTold(Told):
+    """The departure of an item."""
+
+    kind: Literal["item"]
+    item: Id
+
+
+AnyEvent = Annotated[RatingTold | ClickTold | RemovalTold | UserTold | ItemTold, Field(discriminator="kind")]
+Events = Annotated[list[AnyEvent], Field(min_length=1, max_length=LIMITS.events)]
+
+
+class Pairs(Body):
+    """A user, and the items whose ratings are asked for."""
+
+    user: Id
+    items: Annotated[list[Id], Field(min_length=1, max_length=LIMITS.items)]
+
+
+class Given(Body):
+    """An item and a rating of it."""
+
+    item: Id
+    rating: Rating
+
+
+class Session(Body):
+    """All that is known of somebody: of an item that comes twice the last rating counts."""
+
+    ratings: Annotated[list[Given], Field(min_length=1, max_length=LIMITS.ratings)]
+    n: Annotated[int, Field(ge=1, le=LIMITS.n, description="Length of the list.")] = 10
+
+
+class Acknowledged(BaseModel):
+    """What became of an event: as `jaxmf.live.Ack`."""
+
+    id: str | None
+    status: Literal["learnt", "known", "refused"]
+    reason: str
+
+    @classmethod
+    def of(cls, ack: Ack) -> "Acknowledged":
+        """As JSON."""
+        return cls(id=ack.id, status=ack.status, reason=ack.reason)
+
+
+class Score(BaseModel):
+    """An item and its score."""
+
+    item: int | str
+    score: float
+
+    @classmethod
+    def of(cls, one: Scored) -> "Score":
+        """As JSON."""
+        return cls(item=one.item, score=one.score)
+
+
+class Prediction(BaseModel):
+    """A predicted rating, its standard deviation, and what 90 % of such ratings lie within; of clicks none."""
+
+    item: int | str
+    rating: float
+    std: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, one: Predicted) -> "Prediction":
+        """As JSON."""
+        low, high = (None, None) if one.std is None else (one.rating + side * one.std for side in (-NINETY, NINETY))
+        return cls(item=one.item, rating=one.rating, std=one.std, low=low, high=high)
+
+
+class Why(BaseModel):
+    """A rating of the user's, and how much it moves the prediction."""
+
+    item: int | str
+    rating: float
+    contribution: float
+
+    @classmethod
+    def of(cls, one: Reason) -> "Why":
+        """As JSON."""
+        return cls(item=one.item, rating=one.rating, contribution=one.contribution)
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    detail: str

@@ -161,7 +161,7 @@ class Log:
         """Leave nothing of these users' events but that there were such, and nothing of what was refused of theirs.
 
         The ids of the events stay, so that one that comes again is known. SQLite overwrites what is deleted, in its
-        journal too.
+        journal too. PostgreSQL keeps old versions of rows in its files until it vacuums them and recycles its journal.
 
         Raises:
             RuntimeError: If somebody else reads SQLite's file, so that its journal can't be cut: purge again.

@@ -99,9 +99,11 @@ def _list(state: State, limits: Limits, ratings: dict[int, int], users: Table | 
 def _predict(state: State, limits: Limits) -> None:
     """Predictions of ratings, and how sure they are."""
     layered, model, most = state.layered(), state.model, max(PAIRS, limits.items)
-    for size in (1 << power for power in range((most - 1).bit_length() + 1)):
+    for size in (1 << power for power in range((max(most, limits.events) - 1).bit_length() + 1)):
         rows = np.zeros(size, np.int32)
-        models.predict(layered, rows, rows)
+        models.predict(layered, rows, rows)  # of events too, before they are learnt
+        if size >= 2 * most:
+            continue
         if isinstance(model, Posterior):
             models.spread(layered, rows, rows)
         elif not state.clicked:

@@ -1,6 +1,7 @@
 """`python -m jaxmf.live FOLDER`: the model that lives in a folder, behind HTTP."""
 
 import dataclasses
+import gc
 import ipaddress
 import json
 import logging
@@ -68,6 +69,8 @@ def main(args: Serve) -> None:
     logger, began = logging.getLogger("jaxmf.live.server"), time.perf_counter()
     if args.warm:
         live.warm()
+        gc.collect()
+        gc.freeze()  # what is there stays: looking through it again would stop all requests for half a second
         logger.info(json.dumps({"warm": round(time.perf_counter() - began, 1), "model": repr(live)}))
     config = uvicorn.Config(
         application(live, keys=keys),

@@ -12,7 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from jaxmf.live import Live
 from jaxmf.live.answers import Unknown
-from jaxmf.live.server.bodies import Problem
+from jaxmf.live.server.bodies import Acknowledged, Prediction, Problem, Score, Why
 from jaxmf.live.server.desk import Desk
 from jaxmf.live.server.door import Door
 from jaxmf.live.server.keys import Keys
@@ -31,16 +31,19 @@ REFUSALS = {
 }
 
 ROUTES = {
-    "write": (("POST", "/events", Desk.tell), ("DELETE", "/users/{user}", Desk.leave)),
+    "write": (
+        ("POST", "/events", Desk.tell, list[Acknowledged]),
+        ("DELETE", "/users/{user}", Desk.leave, Acknowledged),
+    ),
     "read": (
-        ("GET", "/users/{user}/recommendations", Desk.recommend),
-        ("GET", "/users/{user}/reasons/{item}", Desk.explain),
-        ("GET", "/items/{item}/similar", Desk.similar),
-        ("POST", "/predictions", Desk.predict),
-        ("POST", "/session", Desk.session),
+        ("GET", "/users/{user}/recommendations", Desk.recommend, list[Score]),
+        ("GET", "/users/{user}/reasons/{item}", Desk.explain, list[Why]),
+        ("GET", "/items/{item}/similar", Desk.similar, list[Score]),
+        ("POST", "/predictions", Desk.predict, list[Prediction]),
+        ("POST", "/session", Desk.session, list[Score]),
     ),
 }
-"""Method, path and what answers, by the scope of the key that it takes."""
+"""Method, path, what answers and what that looks like, by the scope of the key that it takes."""
 
 SHOWN = 5
 """Most faults of a request that one answer tells of."""
@@ -79,9 +82,9 @@ def _add_routes(app: FastAPI, desk: Desk, keys: Keys | None) -> None:
     }
     may = {scope: [] if keys is None else [Depends(_may(scope, keys))] for scope in ROUTES}
     for scope, routes in ROUTES.items():
-        for method, path, answer in routes:
-            bound = getattr(desk, answer.__name__)
-            app.add_api_route(path, bound, methods=[method], responses=responses, dependencies=may[scope])
+        for method, path, answer, shape in routes:
+            bound, settings = getattr(desk, answer.__name__), {"responses": responses, "dependencies": may[scope]}
+            app.add_api_route(path, bound, methods=[method], response_model=shape, **settings)
     text = {200: {"content": {"text/plain": {}}}}
     app.add_api_route(
         "/metrics", desk.numbers, response_class=Response, responses=responses | text, dependencies=may["read"]

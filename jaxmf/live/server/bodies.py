@@ -6,9 +6,7 @@ from urllib.parse import unquote
 from fastapi import Path, Query
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from jaxmf.live.answers import Predicted, Reason, Scored
 from jaxmf.live.events import LARGEST, LONGEST
-from jaxmf.live.intake import Ack
 from jaxmf.live.warm import Limits
 
 LIMITS = Limits()
@@ -16,9 +14,6 @@ LIMITS = Limits()
 
 WHOLE = 2**63
 """What a whole number stays below, as an id."""
-
-NINETY = 1.6448536269514722
-"""Standard deviations on either side of a normal mean that 90 % lie within."""
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -139,22 +134,12 @@ class Acknowledged(BaseModel):
     status: Literal["learnt", "known", "refused"]
     reason: str
 
-    @classmethod
-    def of(cls, ack: Ack) -> "Acknowledged":
-        """As JSON."""
-        return cls(id=ack.id, status=ack.status, reason=ack.reason)
-
 
 class Score(BaseModel):
     """An item and its score."""
 
     item: int | str
     score: float
-
-    @classmethod
-    def of(cls, one: Scored) -> "Score":
-        """As JSON."""
-        return cls(item=one.item, score=one.score)
 
 
 class Prediction(BaseModel):
@@ -166,12 +151,6 @@ class Prediction(BaseModel):
     low: float | None
     high: float | None
 
-    @classmethod
-    def of(cls, one: Predicted) -> "Prediction":
-        """As JSON."""
-        low, high = (None, None) if one.std is None else (one.rating + side * one.std for side in (-NINETY, NINETY))
-        return cls(item=one.item, rating=one.rating, std=one.std, low=low, high=high)
-
 
 class Why(BaseModel):
     """A rating of the user's, and how much it moves the prediction."""
@@ -179,11 +158,6 @@ class Why(BaseModel):
     item: int | str
     rating: float
     contribution: float
-
-    @classmethod
-    def of(cls, one: Reason) -> "Why":
-        """As JSON."""
-        return cls(item=one.item, rating=one.rating, contribution=one.contribution)
 
 
 class Problem(BaseModel):

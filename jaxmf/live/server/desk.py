@@ -1,71 +1,67 @@
 """What answers requests: each method is a route."""
 
 import uuid
+from collections.abc import Iterable
 
 from fastapi import HTTPException, Response
+from fastapi.responses import JSONResponse
 
-from jaxmf.live.answers import Unknown
-from jaxmf.live.server.bodies import (
-    Acknowledged,
-    Events,
-    InPath,
-    Length,
-    Pairs,
-    Prediction,
-    Score,
-    Session,
-    Why,
-    named,
-)
+from jaxmf.live.answers import Predicted, Reason, Scored, Unknown
+from jaxmf.live.intake import Ack
+from jaxmf.live.server.bodies import Events, InPath, Length, Pairs, Session, named
 from jaxmf.live.server.metrics import Metrics
 from jaxmf.live.server.work import Work
 
+NINETY = 1.6448536269514722
+"""Standard deviations on either side of a normal mean that 90 % lie within."""
+
 
 class Desk:
-    """The questions of a model, by their routes."""
+    """The questions of a model, by their routes; `jaxmf.live.server.bodies` says what the answers look like."""
 
     def __init__(self, work: Work, metrics: Metrics) -> None:
         self._work, self._live, self._metrics = work, work.live, metrics
 
-    async def tell(self, events: Events) -> list[Acknowledged]:
+    async def tell(self, events: Events) -> Response:
         """Tell of events, and hear what became of each once it is on disk; one that is refused stops no other."""
         acks = await self._work.tell.do([event.model_dump(exclude_unset=True) for event in events])
         self._metrics.told(acks)
-        return [Acknowledged.of(ack) for ack in acks]
+        return _json(acks)
 
-    async def leave(self, user: InPath) -> Acknowledged:
+    async def leave(self, user: InPath) -> Response:
         """A user leaves: nothing of theirs is kept, in no file."""
         event = {"id": uuid.uuid4().hex, "kind": "user", "user": named(user, self._live.kinds["user"])}
         (ack,) = acks = await self._work.tell.do([event])
         self._metrics.told(acks)
         if ack.status == "refused":
             raise Unknown(ack.reason)
-        return Acknowledged.of(ack)
+        return JSONResponse(ack._asdict())
 
-    async def recommend(self, user: InPath, n: Length = 10) -> list[Score]:
+    async def recommend(self, user: InPath, n: Length = 10) -> Response:
         """The items with the highest predictions for a user; a stranger's are those of the average one."""
         found = await self._work.recommend.do((named(user, self._live.kinds["user"]), n))
-        return [Score.of(one) for one in found]
+        return _json(found)
 
-    async def explain(self, user: InPath, item: InPath) -> list[Why]:
+    async def explain(self, user: InPath, item: InPath) -> Response:
         """Each rating of a user by what it adds to the prediction of an item, the largest first."""
         kinds = self._live.kinds
         asked = named(user, kinds["user"]), named(item, kinds["item"])
-        return [Why.of(one) for one in await self._work.others.do(lambda: self._live.explain(*asked))]
+        return _json(await self._work.others.do(lambda: self._live.explain(*asked)))
 
-    async def similar(self, item: InPath, n: Length = 10) -> list[Score]:
+    async def similar(self, item: InPath, n: Length = 10) -> Response:
         """The items nearest to one, and how near."""
         asked = named(item, self._live.kinds["item"])
-        return [Score.of(one) for one in await self._work.others.do(lambda: self._live.similar(asked, n))]
+        return _json(await self._work.others.do(lambda: self._live.similar(asked, n)))
 
-    async def predict(self, pairs: Pairs) -> list[Prediction]:
+    async def predict(self, pairs: Pairs) -> Response:
         """What a user would rate items, and how sure that is; who or what is unknown stands at the prior mean."""
-        return [Prediction.of(one) for one in await self._work.predict.do((pairs.user, pairs.items))]
+        found = await self._work.predict.do((pairs.user, pairs.items))
+        return JSONResponse([one._asdict() | interval(one) for one in found])
 
-    async def session(self, given: Session) -> list[Score]:
+    async def session(self, given: Session) -> Response:
         """The best items for somebody of whom nothing is known but these ratings; nothing is kept."""
         ratings = {one.item: one.rating for one in given.ratings}
-        return [Score.of(one) for one in await self._work.session.do((ratings, given.n))]
+        return _json(await self._work.session.do((ratings, given.n)))
 
     async def numbers(self) -> Response:
         """Numbers for Prometheus."""
@@ -76,3 +72,19 @@ class Desk:
         if self._live.broken:
             raise HTTPException(503, "an update failed half-way: start the server again", {"Retry-After": "1"})
         return {"status": "ok"}
+
+
+def interval(one: Predicted) -> dict[str, float | None]:
+    """What 90 % of such ratings lie within, if their standard deviation is known.
+
+    Example:
+        >>> interval(Predicted("a", 4.0, 1.0))
+        {'low': 2.355146373048528, 'high': 5.644853626951472}
+    """
+    if one.std is None:
+        return {"low": None, "high": None}
+    return {"low": one.rating - NINETY * one.std, "high": one.rating + NINETY * one.std}
+
+
+def _json(rows: Iterable[Ack | Scored | Reason]) -> Response:
+    return JSONResponse([row._asdict() for row in rows])

@@ -453,9 +453,7 @@ def test_a_process_answers_what_it_has_and_saves_when_it_is_ended(start, tmp_pat
 
 
 def test_others_need_a_key_to_reach_it(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"host 0.0.0.0 without keys: .*, or serve on 127.0.0.1"
-    ):
+    with pytest.raises(ValueError, match=r"host 0.0.0.0 without keys: .*, or serve on 127.0.0.1"):
         main(Serve(tmp_path, host="0.0.0.0"))
 
 

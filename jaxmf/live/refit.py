@@ -18,6 +18,9 @@ from jaxmf.serving.recommender import Recommender
 
 LOGGER = logging.getLogger(__name__)
 
+PROGRAM = "import sys; from jaxmf.live.refit import main; main(*sys.argv[1:])"
+"""What the process runs, with its arguments."""
+
 
 def refitted(known: Recommender, *, seed: int = 0) -> Recommender:
     """The recommender that a fit makes of all the ratings of one: the same kernel, rank and kind of model.
@@ -53,7 +56,7 @@ class Behind:
     def begin(self, seed: int | None = None) -> None:
         """Start to fit what the checkpoint holds; with the seed of before, unless one is given."""
         self._seed = self._seed if seed is None else seed
-        command = [sys.executable, "-m", "jaxmf.live.refit", self._home.checkpoint, self._home.refit, self._seed]
+        command = [sys.executable, "-c", PROGRAM, self._home.checkpoint, self._home.refit, self._seed]
         self._process = subprocess.Popen(
             [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
@@ -94,7 +97,3 @@ def main(checkpoint: str, out: str, seed: str) -> None:
     """What that process does."""
     saved = load(Path(checkpoint))
     save(Path(out), saved._replace(state=anew(saved.state, seed=int(seed))))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

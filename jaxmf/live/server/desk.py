@@ -24,7 +24,7 @@ class Desk:
 
     async def tell(self, events: Events) -> Response:
         """Tell of events, and hear what became of each once it is on disk; one that is refused stops no other."""
-        acks = await self._work.tell.do([event.model_dump(exclude_unset=True) for event in events])
+        acks = await self._work.tell.do([event.model_dump(exclude_unset=True, exclude_none=True) for event in events])
         self._metrics.told(acks)
         return _json(acks)
 

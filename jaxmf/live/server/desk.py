@@ -79,7 +79,7 @@ def interval(one: Predicted) -> dict[str, float | None]:
 
     Example:
         >>> interval(Predicted("a", 4.0, 1.0))
-        {'low': 2.355146373048528, 'high': 5.644853626951472}
+        {'low': 2.3551463730485276, 'high': 5.644853626951472}
     """
     if one.std is None:
         return {"low": None, "high": None}

@@ -123,7 +123,7 @@ def _similar(
     table = _with_norms(params.item) if isinstance(kernel, RBF) else _of_length_1(params.item)
     query = Table(jnp.zeros_like(table.bias), table.factors)
     hidden = np.zeros(len(table), bool)
-    hidden[() if less is None else less] = True  # by a bias, as a table without them would be of ever new shapes
+    hidden[[] if less is None else less] = True  # by a bias, as a table without them would be of ever new shapes
     table = Table(jnp.where(hidden, -jnp.inf, table.bias), table.factors)
     one = np.ones(len(rows), np.float32)
     itself = Ratings(rows, rows, one, one, len(table), len(table))

@@ -1,6 +1,6 @@
 """The server of a model: its routes, each a question of `jaxmf.live.Live` or events for it, and who may take them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import metadata
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from jaxmf.live.server.metrics import Metrics
 from jaxmf.live.server.work import FullError, Room, Work
 
 REFUSALS = {
+    400: "a body that is no JSON",
     401: "no key, or an unknown one",
     403: "a key that may not do this",
     404: "an id of which nothing is known",
@@ -111,8 +112,13 @@ def _may(scope: str, keys: Keys) -> Callable[..., Awaitable[None]]:
 
 async def _not_understood(_: Request, error: Exception) -> Response:
     faults = error.errors() if isinstance(error, RequestValidationError) else []
-    said = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:SHOWN]]
+    said = [f"{_place(fault['loc'])}: {fault['msg']}" for fault in faults[:SHOWN]]
     return JSONResponse({"detail": "; ".join(said).encode("utf-8", "backslashreplace").decode()}, 422)
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    """Where a fault is, without the names that Pydantic has for the kinds of an id."""
+    return ".".join(str(part) for part in loc if not str(part).startswith(("function-", "constrained-")))
 
 
 async def _refused(_: Request, error: Exception) -> Response:

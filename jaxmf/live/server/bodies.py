@@ -12,19 +12,20 @@ from jaxmf.live.warm import Limits
 LIMITS = Limits()
 """The largest requests that are answered."""
 
-WHOLE = 2**63
-"""What a whole number stays below, as an id."""
+LEAST, MOST = -(2**63), 2**63 - 1
+"""The whole numbers that are ids."""
 
 
-def _without_default(schema: dict[str, Any]) -> None:
-    schema.pop("default")
+def _whole(value: Any) -> Any:  # noqa: ANN401 whatever came
+    """To JSON 7.0 is a whole number, as 7 is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST, pattern=r"^[^\u0000]+$")]
-Id = Annotated[int, Field(ge=-WHOLE, lt=WHOLE)] | Text
+Id = Annotated[int, Field(ge=LEAST, le=MOST), BeforeValidator(_whole)] | Text
 Rating = Annotated[float, Field(ge=-LARGEST["rating"], le=LARGEST["rating"])]
 Weight = Annotated[float, Field(gt=0, le=LARGEST["weight"])]
-Time = Annotated[float, Field(ge=-LARGEST["time"], le=LARGEST["time"], json_schema_extra=_without_default)]
+Time = Annotated[float, Field(ge=-LARGEST["time"], le=LARGEST["time"])]
 
 InPath = Annotated[
     Text, BeforeValidator(lambda text: unquote(text, errors="strict")), Path(description="An id, a slash in it as %2F.")
@@ -42,7 +43,7 @@ def named(text: str, kind: str | None) -> int | str:
     digits = text.removeprefix("-")
     if kind == "int" and digits.isascii() and digits.isdigit() and len(digits) < 20:
         number = int(text)
-        if str(number) == text and -WHOLE <= number < WHOLE:
+        if str(number) == text and LEAST <= number <= MOST:
             return number
     return text
 
@@ -57,7 +58,7 @@ class Told(Body):
     """One fact, under an id of its own: told again under the same id it is the same fact."""
 
     id: Text
-    time: Time = Field(default=None, validate_default=False, description="Seconds since 1970; only kept.")
+    time: Time | None = Field(default=None, description="Seconds since 1970; only kept.")
 
 
 class RatingTold(Told):
@@ -124,7 +125,7 @@ class Session(Body):
     """All that is known of somebody: of an item that comes twice the last rating counts."""
 
     ratings: Annotated[list[Given], Field(min_length=1, max_length=LIMITS.ratings)]
-    n: Annotated[int, Field(ge=1, le=LIMITS.n, description="Length of the list.")] = 10
+    n: Annotated[int, Field(ge=1, le=LIMITS.n, description="Length of the list."), BeforeValidator(_whole)] = 10
 
 
 class Acknowledged(BaseModel):

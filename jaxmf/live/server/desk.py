@@ -24,7 +24,7 @@ class Desk:
 
     async def tell(self, events: Events) -> Response:
         """Tell of events, and hear what became of each once it is on disk; one that is refused stops no other."""
-        acks = await self._work.tell.do([event.model_dump(exclude_unset=True) for event in events])
+        acks = await self._work.tell.do([event.model_dump(exclude_unset=True, exclude_none=True) for event in events])
         self._metrics.told(acks)
         return _json(acks)
 
@@ -79,7 +79,7 @@ def interval(one: Predicted) -> dict[str, float | None]:
 
     Example:
         >>> interval(Predicted("a", 4.0, 1.0))
-        {'low': 2.355146373048528, 'high': 5.644853626951472}
+        {'low': 2.3551463730485276, 'high': 5.644853626951472}
     """
     if one.std is None:
         return {"low": None, "high": None}

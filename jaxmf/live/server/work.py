@@ -10,7 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from jaxmf.live import Ack, Live
 from jaxmf.live.answers import AT_ONCE
 
-Q, A = TypeVar("Q"), TypeVar("A")
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 Documents = Sequence[Mapping[str, Any]]
 

@@ -88,7 +88,7 @@ def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequen
     online /= 1 + np.arange(n)
     fitted[:due] = online[:due]
     state, seconds, fit_seconds = first(stream, due, kind), 0.0, 0.0
-    for start in tqdm(range(due, n, size), disable=None, leave=False, unit_scale=size, unit=" ratings"):
+    for batch, start in enumerate(tqdm(range(due, n, size), disable=None, leave=False, unit=" batches")):
         stop, began = min(n, start + size), time.perf_counter()
         if start >= due:
             state, due = anew(state), int(start * (1 + growth))
@@ -97,7 +97,7 @@ def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequen
             began = time.perf_counter()
         users, items = state.user.ids.rows(stream.user[start:stop]), state.item.ids.rows(stream.item[start:stop])
         online[start:stop] = answers.expected(state, users, items)
-        if start % (SAMPLE * size) < size:
+        if batch % SAMPLE == 0:
             away = NORMAL * answers.spread(state, users[:1], items[:1])[0]
             within[start] = abs(online[start] - stream.rating[start]) <= away
         state.learn(stop, stream.events(start, stop))

@@ -24,11 +24,13 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 from jax import monitoring
+from sqlalchemy.exc import OperationalError
 
 import jaxmf
 from jaxmf.live import Live, Predicted
 from jaxmf.live.__main__ import Lines, Serve, main, opened
 from jaxmf.live.events import LARGEST, LONGEST, MAY, NEEDS, parse
+from jaxmf.live.log import Log
 from jaxmf.live.server import bodies, door
 from jaxmf.live.server.app import application
 from jaxmf.live.server.bodies import named
@@ -232,6 +234,20 @@ def test_an_error_tells_nothing_of_the_inside(client, live, monkeypatch, caplog)
     assert f"request {name} failed" in caplog.text
     assert "Traceback" in caplog.text
     monkeypatch.undo()
+
+
+def test_while_the_log_can_not_be_written_events_are_asked_for_again(client, monkeypatch, caplog):
+    def failing(*_):
+        raise OperationalError("INSERT", {}, OSError("no space left on device"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Log, "append", failing)
+        answer = client.post("/events", json=[rating("a")])
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert "no space left" not in answer.text
+    assert "no space left" in caplog.text
+    assert client.post("/events", json=[rating("a")]).json()[0]["status"] == "learnt"
 
 
 def test_after_a_failure_half_way_it_is_not_healthy(client, live, monkeypatch):

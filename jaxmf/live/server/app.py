@@ -1,5 +1,6 @@
 """The server of a model: its routes, each a question of `jaxmf.live.Live` or events for it, and who may take them."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import metadata
@@ -9,6 +10,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.exc import SQLAlchemyError
 
 from jaxmf.live import Live
 from jaxmf.live.answers import Unknown
@@ -19,6 +21,8 @@ from jaxmf.live.server.keys import Keys
 from jaxmf.live.server.metrics import Metrics
 from jaxmf.live.server.work import FullError, Room, Work
 
+LOGGER = logging.getLogger(__name__)
+
 REFUSALS = {
     400: "a body that is no JSON",
     401: "no key, or an unknown one",
@@ -28,7 +32,7 @@ REFUSALS = {
     413: "a body that is too large",
     422: "a request that makes no sense",
     500: "a fault of the server's, which its log has under the id that is named",
-    503: "more requests than can wait",
+    503: "more requests than can wait, or a log that can't be written",
 }
 
 ROUTES = {
@@ -73,6 +77,7 @@ def application(live: Live, *, keys: Keys | None = None, room: Room = Room()) ->
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(ValueError, _refused)
     app.add_exception_handler(FullError, _full)
+    app.add_exception_handler(SQLAlchemyError, _unwritten)
     app.add_middleware(Door, answered=metrics.answered)
     return app
 
@@ -127,3 +132,9 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _full(_: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "1"})
+
+
+async def _unwritten(_: Request, error: Exception) -> Response:
+    LOGGER.error("the log can't be written: %s", error)
+    detail = "the log can't be written now: tell the same events again later; what was kept all the same is then known"
+    return JSONResponse({"detail": detail}, 503, {"Retry-After": "1"})

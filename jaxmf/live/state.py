@@ -77,10 +77,13 @@ class State:
         )
         if pending is not None:
             self.item.changes[:] = pending
-        self.model = jax.tree.map(jnp.array, like.model)
-        self._beside = Layered.of(self.model)
+        self.model = _on_host(like.model)
         self.hidden = np.zeros(len(like.items), bool)
         self._make_room()
+        self.model = jax.tree.map(jnp.array, self.model)
+        if self.clicked:
+            self.model = self.model.replace(params=self.model.params.counted())
+        self._beside = Layered.of(self.model)
 
     @property
     def clicked(self) -> bool:
@@ -164,14 +167,14 @@ class State:
         return self._beside.replace(model=self.model.transpose().with_users(shown).transpose())
 
     def recommender(self) -> Recommender:
-        """What it is now, as a recommender of its own; O(all)."""
+        """What it is now, as a recommender of its own; O(all), and nothing is compiled."""
         users, items = self.user.ids.there(), self.item.ids.there()
         n_items = len(self.item.ids.of_row)
         ratings = self.user.ledger.ratings(users, n_items)
         place = np.full(n_items, -1, np.int32)
         place[items] = np.arange(len(items))
         ratings = ratings.replace(item=place[ratings.item], n_items=len(items))
-        model = self.model.take_users(users).transpose().take_users(items).transpose()
+        model = _on_host(self.model).take_users(users).transpose().take_users(items).transpose()
         known_users, known_items = (
             Vocabulary([side.ids.of_row[row] for row in rows])
             for side, rows in ((self.user, users), (self.item, items))
@@ -256,6 +259,19 @@ class State:
         if rooms != held:
             self.model = self.model.grown(rooms["user"], rooms["item"])
             self._beside = Layered.of(self.model)
+
+
+def _on_host(model: Model | Posterior) -> Model | Posterior:
+    """The model's arrays on the host, where to take or add rows of ever new numbers compiles nothing; its key stays.
+
+    A process has room for some thousands of compiled programs, and a living model is saved more often.
+    """
+
+    def moved(x: object) -> object:
+        plain = isinstance(x, jax.Array) and not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.asarray(x) if plain else x
+
+    return jax.tree.map(moved, model)
 
 
 @jax.jit

@@ -1,5 +1,6 @@
 """A table of rows: what users and items are alike."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import no_type_check
 
@@ -29,7 +30,7 @@ class Gram(struct.PyTreeNode):
         """That of all these rows."""
         with jax.default_matmul_precision("highest"):
             matrix = factors.T @ factors
-        return cls(matrix, factors.sum(0), jnp.sum(jnp.any(factors != 0, -1), dtype=factors.dtype))
+        return cls(matrix, factors.sum(0), (factors != 0).any(-1).sum(dtype=factors.dtype))
 
     def mean(self) -> Float[Array, " k"]:
         """The average row."""
@@ -124,7 +125,8 @@ class Table(struct.PyTreeNode):
 
     def counted(self) -> "Table":
         """The table with its `gram`."""
-        return self.replace(gram=Gram.of(jnp.nan_to_num(self.factors)))
+        numbers = jnp if isinstance(self.factors, jax.Array) else np
+        return self.replace(gram=Gram.of(numbers.nan_to_num(self.factors)))
 
     def join(self, other: "Table") -> "Table":
         """The table with the rows of `other` after its own."""
@@ -148,14 +150,20 @@ def unwritten(table: Table) -> Bool[np.ndarray, " rows"]:
 
 def resized(table: Table, rows: int, *, value: float = 0.0) -> Table:
     """The table with rows of `value` appended up to `rows` rows, or as it is where it has them; 0 is the prior mean."""
-    return table if rows <= len(table) else _padded(table, rows, value)
+    if rows <= len(table):
+        return table
+    return _padded(table, rows, value) if isinstance(table.bias, jax.Array) else _with_rows(np.pad, table, rows, value)
 
 
 @partial(jax.jit, static_argnames=("rows", "value"))
 def _padded(table: Table, rows: int, value: float) -> Table:
-    def grown(x: Array, axis: int) -> Array:
+    return _with_rows(jnp.pad, table, rows, value)
+
+
+def _with_rows(pad: Callable, table: Table, rows: int, value: float) -> Table:
+    def grown(x: AnyArray, axis: int) -> AnyArray:
         widths = [(0, 0)] * x.ndim
         widths[axis] = (0, rows - x.shape[axis])
-        return jnp.pad(x, widths, constant_values=value)
+        return pad(x, widths, constant_values=value)
 
     return Table(grown(table.bias, -1), grown(table.factors, -2), table.gram)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from jaxmf.live import answers
 from jaxmf.live.events import Event
 from jaxmf.live.refit import anew, refitted
 from jaxmf.live.state import State
+from jaxmf.training import loop
 
 FIRST = 500
 """Ratings before the first fit; until then what is predicted is their mean."""
@@ -91,6 +93,7 @@ def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequen
     for batch, start in enumerate(tqdm(range(due, n, size), disable=None, leave=False, unit=" batches")):
         stop, began = min(n, start + size), time.perf_counter()
         if start >= due:
+            forget_programs()
             state, due = anew(state), int(start * (1 + growth))
             last, fit_seconds = state.recommender(), fit_seconds + time.perf_counter() - began
             fitted[start:due] = last.predict(stream.frame(start, due))
@@ -104,6 +107,12 @@ def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequen
         seconds += time.perf_counter() - began
         kept |= {at: state.recommender() for at in keep if start < at <= stop}
     return Course(online, fitted, within, seconds, fit_seconds, kept)
+
+
+def forget_programs() -> None:
+    """Let compiled programs go, of which a process has room for some thousands: each fit is of sizes of its own."""
+    jax.clear_caches()
+    loop.program.cache_clear()
 
 
 def first(stream: Stream, n: int, kind: Kind) -> State:

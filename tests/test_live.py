@@ -346,6 +346,7 @@ def test_a_process_killed_at_any_moment_loses_nothing_that_it_acknowledged(tmp_p
     Live.create(tmp_path / "live", start, every=4).close()
     done = 0
     for _ in range(KILLS):
+        assert done < len(batches), "all was learnt before the last kill"
         answers = killed(tmp_path / "live", batches[done:], rng.uniform(0.0, 0.3), *options)
         assert all(answer == ["learnt"] * 3 for answer in answers)
         log = Log(f"sqlite:///{tmp_path / 'live' / 'events.db'}")

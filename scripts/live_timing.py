@@ -58,22 +58,21 @@ def main(args: Timing) -> None:
     sizes = {"small": SMALL} | ({"large": LARGE} if args.large else {})
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        lives = {}
+        lives, memory = {}, {}
         for name, size in sizes.items():
             say(f"making a state of {size.ratings:,} ratings of {size.users:,} users")
             lives[name] = Live.create(Path(folder) / name, synthetic(size, args.seed))
             lives[name].warm()
+            if args.events and size is SMALL:  # while there is nothing else in memory
+                memory = stretched(lives[name], size, args)
         found = {name: timed(lives[name], size, args) for name, size in sizes.items()}
-        if args.events:
-            found["memory"] = stretched(lives["small"], SMALL, args)
         for live in lives.values():
             live.close()
-    show("An event until it is on disk and learnt, and then its user's list", [
-        {"state": name} | row for name, row in found.items() if name != "memory"
-    ])  # fmt: skip
-    if args.events:
-        show("GB of the process, arrays left out", [found["memory"]])
-    args.save(found)
+    rows = [{"state": name} | row for name, row in found.items()]
+    show("An event until it is on disk and learnt, and then its user's list", rows)
+    if memory:
+        show("GB of the process, arrays left out", [memory])
+    args.save(found | {"memory": memory})
 
 
 def synthetic(size: Size, seed: int) -> jaxmf.Recommender:

@@ -55,6 +55,11 @@ def main(args: Replay) -> None:
     n = len(stream.rating)
     if n <= 2 * ours.FIRST:
         raise ValueError(f"a stream of {n} ratings: {ours.FIRST} are for the first fit, and as many have to follow")
+    for option, most in (("size", n // 2), ("latency", n // 2)):
+        if not 0 <= getattr(args, option) <= most or (option == "size" and not args.size):
+            raise ValueError(f"--{option} {getattr(args, option)}: of a stream of {n} ratings it is at most {most}")
+    if args.refits and n < 4 * AFTER:
+        raise ValueError(f"--refits looks at {AFTER} ratings after each instant, and the stream has {n}: drop it")
     instants = np.linspace(n // 2, n - AFTER, INSTANTS, dtype=int).tolist() if args.refits else []
     found, against = baselines(stream) | river(stream, args.environment), []
     for kind in ("point", "posterior"):

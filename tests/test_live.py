@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -193,9 +194,10 @@ def test_what_it_was_told_is_there_again_bit_for_bit(tmp_path, start):
     for event in more:
         event["id"] += "-more"
     told(live, more)
+    left = live.snapshot()
     live.close()
     told(again := Live.open(tmp_path / "live"), more)
-    same(live.snapshot(), again.snapshot())
+    same(left, again.snapshot())
 
 
 def test_ratings_are_those_told_and_rows_those_of_a_fold_in(tmp_path):
@@ -532,6 +534,77 @@ def test_a_purge_that_is_in_somebodys_way_is_repeated(tmp_path, caplog):
     reader.close()
     live.tell([])
     assert not [file for file in (tmp_path / "live").rglob("*") if file.is_file() and b"654321" in file.read_bytes()]
+
+
+def test_whoever_comes_back_before_a_purge_is_not_purged(tmp_path):
+    live = Live.create(tmp_path / "live", fitted())
+    event = {"kind": "rating", "user": 654_321, "item": 1, "rating": 1.0}
+    live.tell([{**event, "id": "before"}])
+    reader = sqlite3.connect(tmp_path / "live" / "events.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM events").fetchall()
+    live.tell([{"id": "gone", "kind": "user", "user": 654_321}])
+    live.tell([{**event, "id": "back", "rating": 5.0}])
+    reader.close()
+    live.tell([])
+    again = crashed(tmp_path / "live")
+    same(live.snapshot(), again.snapshot())
+    assert [event.id for _, events in again._log.batches() for event in events] == ["back"]
+
+
+def test_a_user_who_leaves_while_the_connection_is_lost_is_not_in_a_fit_that_takes_over(tmp_path, monkeypatch):
+    live, append = Live.create(tmp_path / "live", fitted()), Log.append
+
+    def lost(log, *given):
+        append(log, *given)
+        log._last = None
+        raise OSError("the database went away")
+
+    live.refit()
+    with monkeypatch.context() as patched:
+        patched.setattr(Log, "append", lost)
+        with pytest.raises(OSError, match="went away"):
+            live.tell([{"id": "gone", "kind": "user", "user": 3}])
+    live.save()
+    live.tell([])
+    assert live.settled(timeout=300)
+    assert 3 not in live.snapshot().users.index
+
+
+def test_a_fit_behind_ends_with_the_process_that_began_it(tmp_path):
+    Live.create(tmp_path / "live", fitted()).close()
+    program = "import sys, time; from jaxmf.live import Live; live = Live.open(sys.argv[1]); live.refit(); "
+    program += "print(live._behind._process.pid, flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "live")], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    fit = int(child.stdout.readline())
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    for _ in range(600):
+        status = Path(f"/proc/{fit}/stat")
+        if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("the fit goes on")
+
+
+def test_what_is_closed_answers_nothing(tmp_path):
+    live = Live.create(tmp_path / "live", fitted())
+    live.close()
+    for ask in (lambda: live.recommend(1), lambda: live.tell([]), live.save, live.refit):
+        with pytest.raises(RuntimeError, match="is closed"):
+            ask()
+    live.close()
+
+
+def test_an_error_of_the_log_names_no_one(tmp_path):
+    log = Log(f"sqlite:///{tmp_path / 'log.db'}")
+    event = Event("e", "rating", "somebody", 1, 2.0)
+    log.append([event])
+    with pytest.raises(Exception, match="UNIQUE") as error:
+        log.append([event])
+    assert "somebody" not in str(error.value)
 
 
 def test_settings_and_ids_that_make_no_sense_are_refused(tmp_path):

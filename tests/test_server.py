@@ -251,7 +251,7 @@ def test_while_the_log_can_not_be_written_events_are_asked_for_again(client, mon
 
 
 def test_after_a_failure_half_way_it_is_not_healthy(client, live, monkeypatch):
-    monkeypatch.setattr(live, "_broken", "MemoryError")
+    monkeypatch.setattr(live, "_refusal", "an update failed half-way")
     assert client.get("/health").status_code == 503
 
 

@@ -15,7 +15,7 @@ import uvicorn
 from platformdirs import user_cache_dir
 
 from jaxmf.live import Live
-from jaxmf.live.home import CHECKPOINT
+from jaxmf.live.home import lives
 from jaxmf.live.server.app import application
 from jaxmf.live.server.keys import Keys
 from jaxmf.serving.recommender import Recommender
@@ -86,7 +86,7 @@ def main(args: Serve) -> None:
 
 def opened(args: Serve) -> Live:
     """The model of the folder, or a new one there."""
-    new = not (args.folder / CHECKPOINT).exists()
+    new = not lives(args.folder)
     if new and args.start is None:
         raise ValueError(f"{args.folder} holds no model: name a saved recommender that it starts from with --start")
     if not new:

@@ -16,7 +16,7 @@ class Asked:
     """A state that changes in steps, between which it answers; from any thread."""
 
     def __init__(self, state: State) -> None:
-        self._state, self._lock, self._broken = state, threading.RLock(), ""
+        self._state, self._lock, self._refusal = state, threading.RLock(), ""
 
     def __repr__(self) -> str:
         with self._lock:
@@ -100,8 +100,8 @@ class Asked:
 
     @property
     def broken(self) -> bool:
-        """Whether an update failed half-way, so that nothing is answered any more. Waits for nothing."""
-        return bool(self._broken)
+        """Whether it is closed or an update failed half-way, so that nothing is answered. Waits for nothing."""
+        return bool(self._refusal)
 
     def snapshot(self) -> Recommender:
         """What the model is now, as a recommender of its own that never changes: O(all)."""
@@ -115,5 +115,5 @@ class Asked:
             yield self._state
 
     def _check(self) -> None:
-        if self._broken:
-            raise RuntimeError(f"an update failed half-way ({self._broken}): close this, and open the folder again")
+        if self._refusal:
+            raise RuntimeError(self._refusal)

@@ -66,7 +66,7 @@ class Home:
         if new:
             self._check_free()
             self.folder.mkdir(parents=True, exist_ok=True)
-        elif not (self.checkpoint / MANIFEST).exists():
+        elif not lives(self.folder):
             raise ValueError(f"{self.folder} holds no model that lives: make one by Live.create, or name its folder")
         self._lock = FileLock(self.folder / LOCK, thread_local=False)
         try:
@@ -94,8 +94,13 @@ class Home:
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is no folder: name another")
         found = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
-        if found - OURS or (self.checkpoint / MANIFEST).exists():
+        if found - OURS or lives(self.folder):
             raise ValueError(f"{self.folder} is not empty: open what lives there, or name another folder")
+
+
+def lives(folder: Path) -> bool:
+    """Whether a folder holds a model, whose creation has ended."""
+    return (folder / CHECKPOINT / MANIFEST).exists()
 
 
 def save(path: Path, saved: Saved) -> None:

@@ -40,7 +40,8 @@ class Live(Asked):
         self._home, self._log, self._rhythm = home, log, saved.rhythm
         self._writing = threading.RLock()
         self._leaving: set[Id] = set()  # who is still in the checkpoint
-        self._purging: set[Id] = set()  # and in the log
+        self._purging: dict[Id, int] = {}  # who is still in the log, until which batch
+        self._again, self._asked = False, 0  # a fit to begin again, and the events when the last one was called for
         self._behind = Behind(home)
 
     @classmethod
@@ -164,14 +165,15 @@ class Live(Asked):
             return self._swap()
 
     def close(self) -> None:
-        """Save, and let go of the log and the folder."""
+        """Save, and let go of the log and the folder; nothing is answered from then on."""
         with self._writing:
             self._behind.stop()
             try:
-                if not self._broken:
+                if not self._refusal:
                     self.save()
                     self._forget()
             finally:
+                self._refusal = self._refusal or "it is closed: open the folder again"
                 self._log.close()
                 self._home.leave()
 
@@ -188,7 +190,8 @@ class Live(Asked):
             with _later("saving a checkpoint"):
                 self._save()
         share, state = self._rhythm.refit, self._state
-        if share and not self._behind.running and state.fitted >= share * len(state.user.ledger):
+        if share and not self._behind.running and state.fitted - self._asked >= share * max(1, len(state.user.ledger)):
+            self._asked = state.fitted
             with _later("fitting anew behind"):
                 self.refit()
 
@@ -212,30 +215,34 @@ class Live(Asked):
             try:
                 self._state = self._learnt(self._state, batch, events)
             except BaseException as error:
-                self._broken = f"{type(error).__name__}: {error}"
+                self._refusal = f"an update failed half-way ({error!r}): close this, and open the folder again"
                 raise
         self._leaving |= {event.user for event in events if event.kind == "user" and event.user is not None}
 
     def _save(self) -> None:
-        """Save the state, which is then the one that whoever opens it finds; where that fails it stays as it is."""
+        """Save the state, which is then the one that whoever opens it finds; where that fails it stays as it is.
+
+        A fit behind that knows somebody who has left since is begun again.
+        """
+        self._again |= bool(self._leaving) and self._behind.stop()
         with self._lock:
             settled = self._state.settle()
         save(self._home.checkpoint, Saved(settled, self._rhythm, self._log.id))
         with self._lock:
             self._state = settled
-        self._purging |= self._leaving
+        self._purging |= dict.fromkeys(self._leaving, settled.batch)
         self._leaving.clear()
+        if self._again:
+            self._behind.begin()
+            self._again = False
 
     def _forget(self) -> None:
         """Leave nothing of users who left, in no file: first a state that does without their events is saved."""
         if self._leaving:
-            again = self._behind.stop()
             self._save()
-            if again:
-                self._behind.begin()
-        if self._purging:
-            self._log.purge(sorted(self._purging, key=str))
-            self._purging.clear()
+        for until in sorted(set(self._purging.values())):
+            self._log.purge([user for user, batch in self._purging.items() if batch == until], until)
+        self._purging.clear()
 
     def _swap(self) -> bool:
         """Put what was fitted behind in this model's place, if it is ready, with the batches since."""
@@ -250,7 +257,7 @@ class Live(Asked):
         finally:
             self._behind.stop()
         with self._lock:
-            self._state = state
+            self._state, self._asked = state, 0
         return True
 
     def _learnt(self, state: State, batch: int, events: Sequence[Event]) -> State:

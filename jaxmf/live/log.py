@@ -81,7 +81,7 @@ class Log:
             ValueError: If a `known` log is asked for by its id, and it is another's, or there is none.
             sqlalchemy.exc.SQLAlchemyError: If the database can't be reached.
         """
-        self._engine = sa.create_engine(url, pool_pre_ping=True, **_pool(url))
+        self._engine = sa.create_engine(url, pool_pre_ping=True, hide_parameters=True, **_pool(url))
         if self._engine.dialect.name == "sqlite":
             listen(self._engine, "connect", _durable)
         self.close = weakref.finalize(self, self._engine.dispose)  # by hand, or with the log itself
@@ -157,8 +157,10 @@ class Log:
         with self._engine.connect() as connection:
             return [json.loads(user) for user in connection.scalars(asked)]
 
-    def purge(self, users: Sequence[Id]) -> None:
+    def purge(self, users: Sequence[Id], until: int) -> None:
         """Leave nothing of these users' events but that there were such, and nothing of what was refused of theirs.
+
+        Of the batches up to one: what came since is of somebody who came back.
 
         The ids of the events stay, so that one that comes again is known. SQLite overwrites what is deleted, in its
         journal too. PostgreSQL keeps old versions of rows in its files until it vacuums them and recycles its journal.
@@ -168,7 +170,8 @@ class Log:
         """
         with self._engine.begin() as connection:
             for some in _parts([json.dumps(user) for user in users]):
-                connection.execute(sa.update(EVENTS).where(EVENTS.c.user.in_(some)).values(user=None, document=""))
+                theirs = sa.update(EVENTS).where(EVENTS.c.user.in_(some), EVENTS.c.batch <= until)
+                connection.execute(theirs.values(user=None, document=""))
                 connection.execute(sa.delete(DEAD).where(DEAD.c.user.in_(some)))
         self.scrub()
 

@@ -1,9 +1,12 @@
 """A whole fit behind a model that lives: from its ratings at an instant, in a process of its own."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
+import threading
+import weakref
 from pathlib import Path
 
 import jax
@@ -58,8 +61,9 @@ class Behind:
         self._seed = self._seed if seed is None else seed
         command = [sys.executable, "-c", PROGRAM, self._home.checkpoint, self._home.refit, self._seed]
         self._process = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
+        self._ended = weakref.finalize(self, _end, self._process)  # by hand, or with the model itself
 
     @property
     def running(self) -> bool:
@@ -72,8 +76,9 @@ class Behind:
         Raises:
             subprocess.TimeoutExpired: If it takes longer than so many seconds.
         """
-        if self._process is not None:
-            self._process.wait(timeout)
+        process = self._process
+        if process is not None:
+            process.wait(timeout)
 
     def ended(self) -> bool:
         """Whether a fit is there to be taken over; one that failed is let go."""
@@ -87,13 +92,20 @@ class Behind:
         """Leave nothing of a fit; returns whether there was one."""
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
+            self._ended()
         shutil.rmtree(self._home.refit, ignore_errors=True)
         return process is not None
 
 
+def _end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
 def main(checkpoint: str, out: str, seed: str) -> None:
-    """What that process does."""
+    """What that process does; it ends where the one that began it does, whose end of the pipe is closed then."""
+    threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
     saved = load(Path(checkpoint))
     save(Path(out), saved._replace(state=anew(saved.state, seed=int(seed))))

@@ -89,12 +89,15 @@ def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequen
     online = np.cumsum(stream.rating) - stream.rating + np.mean(stream.scale)  # until there is a fit the mean so far
     online /= 1 + np.arange(n)
     fitted[:due] = online[:due]
-    state, seconds, fit_seconds = first(stream, due, kind), 0.0, 0.0
+    began, begin, seconds = time.perf_counter(), due, 0.0
+    state, fit_seconds = first(stream, due, kind), time.perf_counter() - began
     for batch, start in enumerate(tqdm(range(due, n, size), disable=None, leave=False, unit=" batches")):
         stop, began = min(n, start + size), time.perf_counter()
         if start >= due:
-            forget_programs()
-            state, due = anew(state), int(start * (1 + growth))
+            if start > begin:
+                forget_programs()
+                state = anew(state)
+            due = size * -(-int(start * (1 + growth)) // size)
             last, fit_seconds = state.recommender(), fit_seconds + time.perf_counter() - began
             fitted[start:due] = last.predict(stream.frame(start, due))
             began = time.perf_counter()

@@ -200,6 +200,20 @@ def test_what_it_was_told_is_there_again_bit_for_bit(tmp_path, start):
     same(left, again.snapshot())
 
 
+def test_an_event_copies_nothing_that_has_a_place_a_row():
+    state = State(fitted())
+    event = Event("a", "rating", 3, 4, 1.0)
+    state.learn(1, [event])
+
+    def arrays():
+        sides = state.user, state.item
+        return [state.hidden, state.mood.level, state.mood.share, *(side.changes for side in sides)]
+
+    before = arrays()
+    state.learn(2, [event, Event("b", "rating", 99, 5, 2.0)])
+    assert all(here is there for here, there in zip(before, arrays(), strict=True))
+
+
 def test_ratings_are_those_told_and_rows_those_of_a_fold_in(tmp_path):
     start = fitted()
     live = Live.create(tmp_path / "live", start)
@@ -391,6 +405,7 @@ def test_the_largest_numbers_leave_finite_rows(tmp_path, kernel):
         {"id": str(at), "kind": "rating", "user": 2, "item": at, "rating": high, "weight": 1e9} for at in range(3)
     ]
     assert {ack.status for ack in live.tell(events)} == {"learnt"}
+    assert live.tell([{**events[0], "id": "least", "weight": 2.3e-308}])[0].status == "learnt"
     refused = live.tell([{**events[0], "id": "a", "rating": 1e30}, {**events[0], "id": "b", "weight": 1e39}])
     assert [ack.status for ack in refused] == ["refused", "refused"]
     live.close()

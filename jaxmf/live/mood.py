@@ -37,8 +37,9 @@ class Mood:
 
     def grow(self, rows: int) -> None:
         """Make room for so many users."""
-        more = max(0, rows - len(self.level))
-        self.level, self.share = np.pad(self.level, (0, more)), np.pad(self.share, (0, more), constant_values=SHARE)
+        more = rows - len(self.level)
+        if more > 0:
+            self.level, self.share = np.pad(self.level, (0, more)), np.pad(self.share, (0, more), constant_values=SHARE)
 
     def expected(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """What the users' next ratings are expected to be above the model's prediction; 0 for a row below 0."""
@@ -47,7 +48,7 @@ class Mood:
     def learn(self, row: int, error: float, weight: float) -> None:
         """A user rated, `error` above what the model alone had predicted."""
         share = KEEP**2 * self.share[row] + (1 - KEEP**2) * SHARE
-        before, gain = KEEP * self.level[row], share / (share + 1 / weight)
+        before, gain = KEEP * self.level[row], share * weight / (share * weight + 1)
         self.level[row], self.share[row] = before + gain * (error - before), (1 - gain) * share
 
     def take(self, rows: Int[np.ndarray, " b"]) -> "Mood":

@@ -60,7 +60,9 @@ class Side:
     def grow(self, rows: int) -> None:
         """Make room for so many rows."""
         self.ledger.grow(rows)
-        self.changes = np.pad(self.changes, (0, max(0, rows - len(self.changes))))
+        more = rows - len(self.changes)
+        if more > 0:
+            self.changes = np.pad(self.changes, (0, more))
 
 
 def leave(side: Side, other: Side, name: Id | None) -> tuple[Sequence[int], Sequence[int]]:

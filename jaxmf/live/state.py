@@ -57,6 +57,8 @@ class State:
         pending: Int[np.ndarray, " items"] | None = None,
         noise: float | None = None,
         mood: Mood | None = None,
+        batch: int = 0,
+        fitted: int = 0,
     ) -> None:
         """From a recommender and its whole history, with what is `pending` of its items, and else what is known.
 
@@ -66,7 +68,7 @@ class State:
         if any(like.frozen):
             raise ValueError("the recommender was made without its history: fit it with keep_history=True")
         ratings = like.ratings
-        self.batch, self.fitted = 0, 0
+        self.batch, self.fitted = batch, fitted
         self.scale, self.columns, self.library = like.scale, like.columns, like.library
         self.noise = _noise(like) if noise is None else noise
         self.mood = mood or Mood(len(like.users))
@@ -140,9 +142,8 @@ class State:
         if not self.clicked and all(len(side.ids.row) == len(side.ids.of_row) for side in sides):
             return self
         mood = self.mood.take(self.user.ids.there())
-        settled = State(self.recommender(), pending=self.pending(), noise=self.noise, mood=mood)
-        settled.batch, settled.fitted = self.batch, self.fitted
-        return settled
+        known = {"pending": self.pending(), "noise": self.noise, "mood": mood}
+        return State(self.recommender(), batch=self.batch, fitted=self.fitted, **known)
 
     def pending(self) -> Int[np.ndarray, " items"]:
         """How many ratings of each item have changed since its row was solved."""
@@ -254,8 +255,10 @@ class State:
         rooms = {name: max(held[name], room(size + 1)) for name, size in sizes.items()}
         for side, name in ((self.user, "user"), (self.item, "item")):
             side.grow(rooms[name])
-        self.hidden = np.pad(self.hidden, (0, rooms["item"] - len(self.hidden)), constant_values=True)
         self.mood.grow(rooms["user"])
+        more = rooms["item"] - len(self.hidden)
+        if more > 0:
+            self.hidden = np.pad(self.hidden, (0, more), constant_values=True)
         if rooms != held:
             self.model = self.model.grown(rooms["user"], rooms["item"])
             self._beside = Layered.of(self.model)

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 import pandas as pd
 import runs
 import tyro
-from platformdirs import user_cache_dir
 
 import jaxmf
 from jaxmf.data.features import Sides
+from jaxmf.data.files import File
 from jaxmf.data.ratings import Ratings
+from jaxmf.keeping.programs import keep_programs
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -166,18 +166,6 @@ class Plot:
         plt.close(self.figure)
 
 
-def keep_programs(*, keep: bool) -> None:
-    """Keep compiled programs on disk, however small, so that the next process need not compile them; or don't.
-
-    The folder is `JAX_COMPILATION_CACHE_DIR` where that is set, else one of the user's cache folder.
-    """
-    jax.config.update("jax_enable_compilation_cache", keep)
-    if not jax.config.values["jax_compilation_cache_dir"]:
-        jax.config.update("jax_compilation_cache_dir", user_cache_dir("jaxmf"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
 def check_writable(option: str, file: Path) -> None:
     """Refuse a file that can't be written, whose folder is made; the file stays as it is.
 
@@ -207,6 +195,12 @@ def refuse_idle(args: "DataclassInstance", names: Iterable[str], where: str) -> 
         if field.name in names and value != field.default:
             given = f"--{option} {value}" if not isinstance(value, bool) else f"--{'no-' * (not value)}{option}"
             raise ValueError(f"{given} does nothing {where}, or leave it out")
+
+
+def movietweetings(folder: Path) -> jaxmf.ratings.Dataset:
+    """MovieTweetings (`ratings.dat` in `folder`, whose columns have no names)."""
+    file = File(folder / "ratings.dat", sep="::", names=["user", "item", "rating", "timestamp"])
+    return jaxmf.datasets.read(file, timestamp="timestamp")
 
 
 def features_of(kind: str, ratings: Ratings) -> Sides:

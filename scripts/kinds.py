@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import common
 import numpy as np
 from common import Run, say
 
 import jaxmf
-from jaxmf.data.files import File
 from jaxmf.data.ratings import Ratings
 
 SHARES = (0.05, 0.1, 0.2)
@@ -85,9 +85,7 @@ def movietweetings(args: Kinds) -> Held | None:
     """A fifth held out, where the folder is given."""
     if args.movietweetings is None:
         return None
-    names = ["user", "item", "rating", "timestamp"]
-    file = File(args.movietweetings / "ratings.dat", sep="::", names=names)
-    return held_out(args, jaxmf.datasets.read(file, timestamp="timestamp").ratings)
+    return held_out(args, common.movietweetings(args.movietweetings).ratings)
 
 
 def lectures(args: Kinds) -> Held | None:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import common
 import numpy as np
+import start
 
 import jaxmf
 
@@ -137,10 +138,9 @@ def served(args: Load) -> Iterator[str]:
         yield args.url
         return
     with tempfile.TemporaryDirectory() as folder:
-        start, port = Path(folder) / "start", _free_port()
-        names = {"user": "userId", "item": "movieId", "rating": "rating"}
-        jaxmf.Recommender.fit(jaxmf.datasets.movielens_small_frame(), **names, rank=args.rank).save(start)
-        command = [sys.executable, "-m", "jaxmf.live", f"{folder}/live", "--start", start, "--port", port]
+        begin, port = start.Start(Path(folder) / "start", args.rank), _free_port()
+        start.main(begin)
+        command = [sys.executable, "-m", "jaxmf.live", f"{folder}/live", "--start", begin.out, "--port", port]
         with (Path(folder) / "log").open("w+") as log:
             process = subprocess.Popen([str(part) for part in command], stderr=log)
             try:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 from benchmarks.environment import interpreter
 from common import Run, refuse_idle, run, say, show
@@ -20,7 +21,6 @@ from streams import ours
 from streams.ours import Course, Stream
 
 import jaxmf
-from jaxmf.data.files import File
 from jaxmf.live import Live
 
 AFTER, INSTANTS = 2000, 10
@@ -55,9 +55,9 @@ def main(args: Replay) -> None:
     n = len(stream.rating)
     if n <= 2 * ours.FIRST:
         raise ValueError(f"a stream of {n} ratings: {ours.FIRST} are for the first fit, and as many have to follow")
-    for option, most in (("size", n // 2), ("latency", n // 2)):
-        if not 0 <= getattr(args, option) <= most or (option == "size" and not args.size):
-            raise ValueError(f"--{option} {getattr(args, option)}: of a stream of {n} ratings it is at most {most}")
+    for option, given, least in (("size", args.size, 1), ("latency", args.latency, 0)):
+        if not least <= given <= n // 2:
+            raise ValueError(f"--{option} {given}: of a stream of {n} ratings it is from {least} to {n // 2}")
     if args.refits and n < 4 * AFTER:
         raise ValueError(f"--refits looks at {AFTER} ratings after each instant, and the stream has {n}: drop it")
     instants = np.linspace(n // 2, n - AFTER, INSTANTS, dtype=int).tolist() if args.refits else []
@@ -79,16 +79,15 @@ def main(args: Replay) -> None:
 
 
 def read(args: Replay) -> jaxmf.ratings.Dataset:
-    """The ratings, a pair's last where it has several; in MovieTweetings' file they have no header."""
+    """The ratings, a pair's last where it has several."""
     if args.movietweetings is None:
         return args.load()
     refuse_idle(args, ("data", "user", "item", "rating", "timestamp"), "beside --movietweetings: drop one of them")
-    file = File(args.movietweetings / "ratings.dat", sep="::", names=["user", "item", "rating", "timestamp"])
-    return jaxmf.datasets.read(file, timestamp="timestamp")
+    return common.movietweetings(args.movietweetings)
 
 
 Found = tuple[np.ndarray, np.ndarray | None, float]
-"""Predictions, whether some ratings lay in their intervals, and seconds."""
+"""Predictions, standard deviations about some of them, and seconds."""
 
 
 def named(kind: str, course: Course) -> dict[str, Found]:
@@ -96,18 +95,21 @@ def named(kind: str, course: Course) -> dict[str, Found]:
     say(f"{kind}: {course.fit_seconds:.1f} s of fits, {course.seconds:.1f} s online")
     return {
         f"{kind}, fits alone": (course.fitted, None, course.fit_seconds),
-        kind: (course.online, course.within, course.seconds),
+        kind: (course.online, course.std, course.seconds),
     }
 
 
-def measured(stream: Stream, predicted: np.ndarray, within: np.ndarray | None, seconds: float) -> dict[str, Any]:
+def measured(stream: Stream, predicted: np.ndarray, std: np.ndarray | None, seconds: float) -> dict[str, Any]:
     """A system's row of the table."""
-    error = np.clip(predicted, *stream.scale) - stream.rating
+    predicted, coverage = np.clip(predicted, *stream.scale), None
+    if std is not None:
+        looked = np.isfinite(std)
+        coverage = jaxmf.metrics.interval_coverage(predicted[looked], std[looked], stream.rating[looked], 0.9)
     return {
-        "rmse": float(np.sqrt(np.mean(error**2))),
-        "mae": float(np.mean(np.abs(error))),
-        "coverage": None if within is None else float(np.nanmean(within)),
-        "events_per_second": len(error) / seconds,
+        "rmse": jaxmf.metrics.rmse(predicted, stream.rating),
+        "mae": jaxmf.metrics.mae(predicted, stream.rating),
+        "coverage": coverage,
+        "events_per_second": len(predicted) / seconds,
     }
 
 

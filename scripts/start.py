@@ -6,6 +6,7 @@ from pathlib import Path
 import common
 
 import jaxmf
+from jaxmf.keeping.programs import keep_programs
 
 
 @dataclasses.dataclass
@@ -23,7 +24,7 @@ def main(args: Start) -> None:
     if args.out.exists():
         common.say(f"{args.out} is there already")
         return
-    common.keep_programs(keep=True)
+    keep_programs()
     names = {"user": "userId", "item": "movieId", "rating": "rating"}
     jaxmf.Recommender.fit(jaxmf.datasets.movielens_small_frame(), **names, rank=args.rank).save(args.out)
     common.say(f"fitted and saved at {args.out}")

@@ -42,7 +42,7 @@ def test_running_means_know_only_what_came_before():
     np.testing.assert_allclose(found["mean so far"][0], [3, 4, 3])
     above = 5 - 3
     np.testing.assert_allclose(found["damped biases"][0], [3, 4 + above / 6, 3 + above / 6])
-    row = replay.measured(stream, np.array([9.0, 1.0, 1.0]), np.array([1.0, np.nan, 0.0]), 2.0)
+    row = replay.measured(stream, np.array([9.0, 1.0, 1.0]), np.array([1.0, np.nan, 0.5]), 2.0)
     expected = {"rmse": np.sqrt(1 / 3), "mae": 1 / 3, "coverage": 0.5, "events_per_second": 1.5}
     assert row == pytest.approx(expected)
 

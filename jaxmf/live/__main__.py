@@ -9,11 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import tyro
 import uvicorn
-from platformdirs import user_cache_dir
 
+from jaxmf.keeping.programs import keep_programs
 from jaxmf.live import Live
 from jaxmf.live.home import lives
 from jaxmf.live.server.app import application
@@ -63,7 +62,7 @@ def main(args: Serve) -> None:
             "serve on 127.0.0.1"
         )
     keep_log()
-    _keep_programs()
+    keep_programs()
     sys.setswitchinterval(TURN)
     live = opened(args)
     logger, began = logging.getLogger("jaxmf.live.server"), time.perf_counter()
@@ -114,14 +113,6 @@ def keep_log() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for name in ("jaxmf", "uvicorn"):
         logging.getLogger(name).setLevel(logging.INFO)
-
-
-def _keep_programs() -> None:
-    """Keep compiled programs on disk, so that the next start is warm at once."""
-    if not jax.config.values["jax_compilation_cache_dir"]:
-        jax.config.update("jax_compilation_cache_dir", user_cache_dir("jaxmf"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _loopback(host: str) -> bool:

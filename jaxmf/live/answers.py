@@ -27,7 +27,10 @@ class Unknown(ValueError):  # noqa: N818 what it is, as `FileExistsError` says i
 
 
 class Scored(NamedTuple):
-    """An item and its score: a predicted rating, or how near it is to another item."""
+    """An item and its score: how near it is to another item, or what it is ranked by for a user.
+
+    That is the rating which the user's row predicts, without their mood and not clipped.
+    """
 
     item: Id
     score: float
@@ -65,10 +68,10 @@ SHORT = 16
 def best(state: State, asked: Sequence[tuple[Id, int]], *, exclude_seen: bool = True) -> list[list[Scored]]:
     """For each user, known or not, and `n`, the items with the highest predictions."""
     spare, n_items = len(state.user.ids.of_row), len(state.item.ids.of_row)
-    rows = np.array([state.user.ids.row.get(user, -1) for user, _ in asked], np.int32)
+    rows = state.user.ids.rows(user for user, _ in asked)
     theirs = np.where(rows < 0, spare, rows)
     shown, found = state.shown(), []
-    for part in parts(state.user.ledger.count[theirs], RATINGS if exclude_seen else PAIRS):
+    for part in parts(state.user.ledger.count[theirs] if exclude_seen else np.zeros(len(rows), int), RATINGS):
         seen = state.user.ledger.ratings(theirs[part], n_items) if exclude_seen else None
         found += _lists(state, shown, rows[part], [n for _, n in asked[part]], seen)
     return found

@@ -130,7 +130,7 @@ def load(path: Path) -> Saved:
         mood = Mood()
         mood.level, mood.share = arrays["live.mood"].copy()
         like = Recommender.of_contents(arrays, documents)
-        state = State(like, pending=arrays["live.pending"], noise=live["noise"], mood=mood)
-        state.batch, state.fitted = int(live["batch"]), int(live["fitted"])
+        known = {"pending": arrays["live.pending"], "noise": live["noise"], "mood": mood}
+        state = State(like, batch=int(live["batch"]), fitted=int(live["fitted"]), **known)
         every, refit = live["rhythm"]
         return Saved(state, Rhythm(int(every), float(refit)), str(live["log"]))

@@ -160,10 +160,10 @@ class Log:
     def purge(self, users: Sequence[Id], until: int) -> None:
         """Leave nothing of these users' events but that there were such, and nothing of what was refused of theirs.
 
-        Of the batches up to one: what came since is of somebody who came back.
-
-        The ids of the events stay, so that one that comes again is known. SQLite overwrites what is deleted, in its
-        journal too. PostgreSQL keeps old versions of rows in its files until it vacuums them and recycles its journal.
+        Events after the batch `until` stay: they are of somebody who came back. The ids of the events stay, so that one
+        that comes again is known. SQLite overwrites what is deleted, in its journal too; PostgreSQL keeps old versions
+        of rows in its files until it vacuums them and recycles its journal. Not found are a removal that is told after
+        the departure, and refused documents whose user can't be read.
 
         Raises:
             RuntimeError: If somebody else reads SQLite's file, so that its journal can't be cut: purge again.

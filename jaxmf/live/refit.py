@@ -44,9 +44,7 @@ def refitted(known: Recommender, *, seed: int = 0) -> Recommender:
 def anew(state: State, *, seed: int = 0) -> State:
     """A state of what one knows, `refitted`; moods stay."""
     before = state.settle()
-    fitted = State(refitted(before.recommender(), seed=seed), mood=before.mood)
-    fitted.batch = before.batch
-    return fitted
+    return State(refitted(before.recommender(), seed=seed), mood=before.mood, batch=before.batch)
 
 
 class Behind:

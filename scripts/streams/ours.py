@@ -19,12 +19,8 @@ from jaxmf.training import loop
 FIRST = 500
 """Ratings before the first fit; until then what is predicted is their mean."""
 SAMPLE = 20
-"""Of how many batches the interval of one rating is looked at."""
+"""Of how many batches the standard deviation about one prediction is looked at."""
 RANK = 16
-NORMAL = 1.6449
-"""Standard deviations on either side that hold nine tenths."""
-
-
 Kind = Literal["point", "posterior"]
 
 
@@ -68,7 +64,7 @@ class Course(NamedTuple):
     Attributes:
         online: By rows that followed every batch.
         fitted: By the last fit alone.
-        within: Whether ratings lay in their intervals of 90 %, where that was looked at; else NaN.
+        std: Standard deviations of ratings about `online`, where they were looked at; else NaN.
         seconds: Of predicting and learning online.
         fit_seconds: Of fits.
         kept: What the state was at the instants that were asked for.
@@ -76,7 +72,7 @@ class Course(NamedTuple):
 
     online: np.ndarray
     fitted: np.ndarray
-    within: np.ndarray
+    std: np.ndarray
     seconds: float
     fit_seconds: float
     kept: dict[int, jaxmf.Recommender]
@@ -85,7 +81,7 @@ class Course(NamedTuple):
 def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequence[int] = ()) -> Course:
     """Predict and then learn each batch of `size` ratings; fit anew whenever the ratings have grown by `growth`."""
     n, due = len(stream.user), size * max(1, FIRST // size)
-    fitted, within, kept = np.zeros(n), np.full(n, np.nan), {}
+    fitted, std, kept = np.zeros(n), np.full(n, np.nan), {}
     online = np.cumsum(stream.rating) - stream.rating + np.mean(stream.scale)  # until there is a fit the mean so far
     online /= 1 + np.arange(n)
     fitted[:due] = online[:due]
@@ -104,12 +100,11 @@ def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequen
         users, items = state.user.ids.rows(stream.user[start:stop]), state.item.ids.rows(stream.item[start:stop])
         online[start:stop] = answers.expected(state, users, items)
         if batch % SAMPLE == 0:
-            away = NORMAL * answers.spread(state, users[:1], items[:1])[0]
-            within[start] = abs(online[start] - stream.rating[start]) <= away
+            std[start] = answers.spread(state, users[:1], items[:1])[0]
         state.learn(stop, stream.events(start, stop))
         seconds += time.perf_counter() - began
         kept |= {at: state.recommender() for at in keep if start < at <= stop}
-    return Course(online, fitted, within, seconds, fit_seconds, kept)
+    return Course(online, fitted, std, seconds, fit_seconds, kept)
 
 
 def forget_programs() -> None:
@@ -130,9 +125,10 @@ def against_refit(stream: Stream, kept: Mapping[int, jaxmf.Recommender], after: 
 
     def rmse(known: jaxmf.Recommender, at: int) -> float:
         predicted = np.clip(known.predict(stream.frame(at, at + after)), *stream.scale)
-        return float(np.sqrt(np.mean((predicted - stream.rating[at : at + after]) ** 2)))
+        return jaxmf.metrics.rmse(predicted, stream.rating[at : at + after])
 
-    return [
-        {"seen": at, "online": rmse(known, at), "refit": rmse(refitted(known), at)}
-        for at, known in sorted(kept.items())
-    ]
+    found = []
+    for at, known in sorted(kept.items()):
+        forget_programs()
+        found.append({"seen": at, "online": rmse(known, at), "refit": rmse(refitted(known), at)})
+    return found

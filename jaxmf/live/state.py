@@ -23,7 +23,7 @@ from jaxmf.live.sides import Ids, Side, leave, numbered
 from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
-from jaxmf.online.update import check_given, on_device, unstack, update, update_user
+from jaxmf.online.update import check_given, check_priors, on_device, unstack, update, update_user
 from jaxmf.serving import models
 from jaxmf.serving.layered import Layered, room
 from jaxmf.serving.recommender import Recommender
@@ -63,10 +63,11 @@ class State:
         """From a recommender and its whole history, with what is `pending` of its items, and else what is known.
 
         Raises:
-            ValueError: If the recommender has no history of some rows.
+            ValueError: If the recommender has no history of some rows, or priors that can't be.
         """
         if any(like.frozen):
             raise ValueError("the recommender was made without its history: fit it with keep_history=True")
+        check_priors(like.model)  # once: what is learnt later changes none of them
         ratings = like.ratings
         self.batch, self.fitted = batch, fitted
         self.scale, self.columns, self.library = like.scale, like.columns, like.library

@@ -22,7 +22,7 @@ from jaxmf.model.posterior import Posterior
 from jaxmf.model.tables import Table
 from jaxmf.online.means import said_of_rows
 from jaxmf.online.retrain import sgd_retrain
-from jaxmf.online.update import check_fold_in, check_given, fits, on_device, solve_user, unstack, update
+from jaxmf.online.update import check_fold_in, check_given, check_priors, fits, on_device, solve_user, unstack, update
 
 __all__ = ["fold_in", "fold_in_items", "fold_in_user", "fold_in_users", "sgd_retrain"]
 
@@ -167,6 +167,7 @@ def fold_in_user(
     if isinstance(model, Posterior) or not fits(packed, model.kernel, model.params.item):  # say why not
         items, ratings, weights = unpacked(packed)
         check_given(model, ratings, weights)
+        check_priors(model)
         check_rows(items, model.params.item, "item")
         if not (np.isfinite(weights).all() and weights.min(initial=0) >= 0):
             raise ValueError(f"weights {weights}: weights must be finite and 0 or more")

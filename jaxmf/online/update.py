@@ -152,6 +152,7 @@ def check_fold_in(model: Model | Posterior, ratings: Ratings) -> None:
     """
     check_coordinates(ratings)
     check_given(model, np.asarray(ratings.rating), np.asarray(ratings.weight))
+    check_priors(model)
     item = np.asarray(ratings.item)
     check_rows(item, model.params.item, "item")
     missing = unwritten(model.params.item)[item]
@@ -160,17 +161,25 @@ def check_fold_in(model: Model | Posterior, ratings: Ratings) -> None:
 
 
 def check_given(model: Model | Posterior, rating: np.ndarray, weight: np.ndarray) -> None:
-    """Refuse ratings and weights that the kernel or the likelihood can't take, and priors that can't be.
+    """Refuse ratings and weights that the kernel or the likelihood can't take.
 
     Raises:
-        ValueError: With the first such rating, weight, or number.
+        ValueError: With the first such rating or weight.
     """
     check_ratings(model.kernel, rating)
     if isinstance(model.kernel, Clicks):
         model.kernel.check(weight)
     if isinstance(model, Posterior):
         jax.tree.map(lambda x: x[0], model.draws.likelihood).check(rating, model.kernel)
-    else:
+
+
+def check_priors(model: Model | Posterior) -> None:
+    """Refuse a point model's priors that can't be; a posterior's are its draws'.
+
+    Raises:
+        ValueError: As `priors.check`.
+    """
+    if isinstance(model, Model):
         check(model.priors)
 
 

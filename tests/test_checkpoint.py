@@ -531,6 +531,15 @@ def test_a_state_may_be_a_lone_array(tmp_path):
     assert epoch == 2
 
 
+@pytest.mark.parametrize("shape", [(2**20 + 7,), (2, 2**18 + 3, 3), (1031, 1033)], ids=str)
+def test_a_large_array_of_prime_sizes_is_stored_in_few_chunks(tmp_path, shape):
+    whole = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    save_state(tmp_path / "run", whole)
+    np.testing.assert_array_equal(load_state(tmp_path / "run", whole)[0], whole)
+    # A chunk of a few bytes takes a hundred in the tables beside it.
+    assert sum(file.stat().st_size for file in (tmp_path / "run").rglob("*") if file.is_file()) < 1.1 * whole.nbytes
+
+
 def test_a_state_of_other_settings_is_refused(ratings, tmp_path):
     save_state(tmp_path / "run", als.init(KEY, ratings, kernel=KERNELS[0], rank=3))
     with pytest.raises(ValueError, match=r"params.user.factors is .*\(30, 3\).* and .*\(30, 4\).*settings"):

@@ -33,7 +33,7 @@ class Size(NamedTuple):
     ratings: int
 
 
-SMALL, LARGE = Size(10_000, 5_000, 200_000), Size(1_000_000, 50_000, 20_000_000)
+SMALL, LARGE = Size(10_000, 20_000, 200_000), Size(1_000_000, 20_000, 20_000_000)
 RANK, BATCH = 32, 32
 
 

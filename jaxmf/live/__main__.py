@@ -1,12 +1,15 @@
 """`python -m jaxmf.live FOLDER`: the model that lives in a folder, behind HTTP."""
 
+import atexit
 import dataclasses
 import gc
 import ipaddress
 import json
 import logging
+import queue
 import sys
 import time
+from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 
 import tyro
@@ -93,6 +96,14 @@ def opened(args: Serve) -> Live:
     return Live.create(args.folder, Recommender.load(args.start or ""), url=args.url, refit=args.refit)
 
 
+class Records(QueueHandler):
+    """Records on their way to the thread that writes them, which formats them too."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """As it is: it stays in this process."""
+        return record
+
+
 class Lines(logging.Formatter):
     """A line of JSON a record."""
 
@@ -107,10 +118,14 @@ class Lines(logging.Formatter):
 
 
 def keep_log() -> None:
-    """Log to the standard error."""
+    """Log to the standard error, in a thread of its own: who logs never waits for it."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    lines = queue.SimpleQueue()
+    listener = QueueListener(lines, handler)
+    listener.start()
+    atexit.register(listener.stop)  # with what is still in the queue
+    logging.basicConfig(level=logging.WARNING, handlers=[Records(lines)])
     for name in ("jaxmf", "uvicorn"):
         logging.getLogger(name).setLevel(logging.INFO)
 

@@ -83,7 +83,7 @@ class State:
         self.model = _on_host(like.model)
         self.hidden = np.zeros(len(like.items), bool)
         self._make_room()
-        self.model = jax.tree.map(jnp.array, self.model)
+        self.model = _on_device(self.model)
         if self.clicked:
             self.model = self.model.replace(params=self.model.params.counted())
         self._beside = Layered.of(self.model)
@@ -182,7 +182,7 @@ class State:
             for side, rows in ((self.user, users), (self.item, items))
         )
         return Recommender(
-            Layered.of(jax.tree.map(jnp.array, model)),
+            Layered.of(_on_device(model)),
             known_users,
             known_items,
             History(ratings),
@@ -276,6 +276,11 @@ def _on_host(model: Model | Posterior) -> Model | Posterior:
         return np.asarray(x) if plain else x
 
     return jax.tree.map(moved, model)
+
+
+def _on_device(model: Model | Posterior) -> Model | Posterior:
+    """The model's arrays on the device; a prior's plain numbers stay, which are compared with every request."""
+    return jax.tree.map(lambda x: jnp.array(x) if isinstance(x, np.ndarray) else x, model)
 
 
 @jax.jit

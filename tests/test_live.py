@@ -622,6 +622,19 @@ def test_an_error_of_the_log_names_no_one(tmp_path):
     assert "somebody" not in str(error.value)
 
 
+def test_no_two_batches_have_one_number(tmp_path):
+    ours, late = (Log(f"sqlite:///{tmp_path / 'log.db'}") for _ in range(2))
+    assert (ours.last, late.last) == (0, 0)
+    late.append([Event("on its way", "click", 1, 2)])  # a commit that came through after its connection was lost
+    with pytest.raises(Exception, match="UNIQUE"):
+        ours.append([Event("a", "click", 1, 2), Event("b", "click", 1, 3)])
+    assert ours.append([Event("a", "click", 1, 2), Event("b", "click", 1, 3)]) == 2
+    assert [(batch, [event.id for event in events]) for batch, events in ours.batches()] == [
+        (1, ["on its way"]),
+        (2, ["a", "b"]),
+    ]
+
+
 def test_settings_and_ids_that_make_no_sense_are_refused(tmp_path):
     for wrong, said in (({"every": 0}, "every must be"), ({"refit": -1.0}, "refit must be"), ({"refit": "x"}, "refit")):
         with pytest.raises(ValueError, match=said):
@@ -691,10 +704,11 @@ def test_what_is_fitted_behind_takes_over_with_the_events_since(tmp_path, start)
     live = Live.create(tmp_path / "live", start)
     events = happening(40, clicks=start.clicked)
     told(live, events[:20])
+    assert not live.settled()  # none was begun
     live.refit(seed=3)
     told(live, [event for event in events[20:] if event["kind"] != "user"], (2,))
     assert live.settled(timeout=300)
-    assert not live.settled()
+    assert live.settled()
     assert not (tmp_path / "live" / "refit").exists()
     same(live.snapshot(), crashed(tmp_path / "live").snapshot())
 

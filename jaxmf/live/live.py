@@ -42,7 +42,7 @@ class Live(Asked):
         self._leaving: set[Id] = set()  # who is still in the checkpoint
         self._purging: dict[Id, int] = {}  # who is still in the log, until which batch
         self._again, self._asked = False, 0  # a fit to begin again, and the events when the last one was called for
-        self._behind = Behind(home)
+        self._behind, self._taken = Behind(home), False
 
     @classmethod
     def create(
@@ -151,18 +151,22 @@ class Live(Asked):
             self.save()
             self._behind.stop()
             self._behind.begin(seed)
+            self._taken = False
 
     def settled(self, timeout: float | None = None) -> bool:
-        """Wait for the fit that was begun, and say whether it took this model's place.
+        """Wait for the fit that was begun last, and say whether it took this model's place.
 
         Raises:
             subprocess.TimeoutExpired: If it takes longer than so many seconds.
         """
-        self._behind.wait(timeout)
-        with self._writing:
-            self._check()
-            self._catch_up()
-            return self._swap()
+        while True:
+            self._behind.wait(timeout)
+            with self._writing:
+                self._check()
+                self._catch_up()
+                self._swap()
+                if not self._behind.running:  # else it was begun again, without somebody who left
+                    return self._taken
 
     def close(self) -> None:
         """Save, and let go of the log and the folder; nothing is answered from then on."""
@@ -244,10 +248,10 @@ class Live(Asked):
             self._log.purge([user for user, batch in self._purging.items() if batch == until], until)
         self._purging.clear()
 
-    def _swap(self) -> bool:
+    def _swap(self) -> None:
         """Put what was fitted behind in this model's place, if it is ready, with the batches since."""
         if not self._behind.ended():
-            return False
+            return
         try:
             state = load(self._home.refit).state
             for batch, events in self._log.batches(after=state.batch):
@@ -257,8 +261,7 @@ class Live(Asked):
         finally:
             self._behind.stop()
         with self._lock:
-            self._state, self._asked = state, 0
-        return True
+            self._state, self._asked, self._taken = state, 0, True
 
     def _learnt(self, state: State, batch: int, events: Sequence[Event]) -> State:
         """The state with a batch learnt; settled where a checkpoint is due, as whoever learns it again does too."""

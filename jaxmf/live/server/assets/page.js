@@ -14,7 +14,7 @@ const of = (removable) => (listed) => film(listed, about, {
 const lists = { found: new List($("found"), of(false)), best: new List($("list"), of(false)),
   rated: new List($("rated"), of(true)) };
 
-const say = (text) => { $("alert").textContent = text; };
+const say = (text) => { if ($("alert").textContent !== text) $("alert").textContent = text; };
 const titled = (item) => titles.get(textOf(item)) ?? { item, title: null, ratings: 0 };
 const titleOf = (item) => titled(item).title ?? textOf(item);
 const ratingOf = (item) => ratings.find((one) => textOf(one.item) === textOf(item))?.rating;
@@ -114,7 +114,7 @@ function show() {
 // Tell of a rating, or of the removal of one, and ask for all that follows from it.
 function tell(item, rating) {
   $("main").ariaBusy = "true";
-  sending = sending.then(() => trying(async () => {
+  const told = () => trying(async () => {
     if (rating === null && ratingOf(item) === undefined) return;
     const kind = rating === null ? "removal" : about.clicked ? "click" : "rating";
     const event = { id: `page-${random()}`, kind, user, item, ...(kind === "rating" && { rating }) };
@@ -128,8 +128,11 @@ function tell(item, rating) {
         + `all answers new after ${(performance.now() - began).toFixed(0)} ms${first}.`;
     }
     await poll();
-  })).finally(() => { $("main").ariaBusy = "false"; });
-  return sending;
+  });
+  sending = sending.then(told).then((well) => {
+    if (!well) show(); // as it is, and not as it was chosen
+    $("main").ariaBusy = "false";
+  });
 }
 
 // The model and its stream just now.

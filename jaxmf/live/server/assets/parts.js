@@ -70,7 +70,7 @@ function number(title, { low, high }, rate) {
 function like(title, rate, remove) {
   const node = make("button", { type: "button", className: "like" }, "♥ ", unseen(`I like ${title}`));
   node.addEventListener("click", () => (node.ariaPressed === "true" ? remove() : rate(1)));
-  return { node, set: (rating) => { node.ariaPressed = String(rating !== undefined); } };
+  return { node, set: (rating) => { node.ariaPressed = String(rating > 0); } };
 }
 
 // An item, how to rate it, what is expected of it and why: `show` takes what is known of it now.

@@ -19,6 +19,9 @@ from jaxmf.live import Live
 from jaxmf.live.server.app import application
 from jaxmf.live.server.keys import Keys, made
 
+playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright, of the extra `docs`")
+expect = playwright.expect
+expect.set_options(timeout=30_000)  # as all else has: programs are compiled meanwhile
 LACKING = check_pages.lacking()
 pytestmark = pytest.mark.skipif(LACKING is not None, reason=f"needs {LACKING}")
 
@@ -66,10 +69,8 @@ def served(live, **settings):
 
 @pytest.fixture(scope="module")
 def chromium():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = check_pages.launched(playwright)
+    with playwright.sync_playwright() as running:
+        browser = check_pages.launched(running)
         yield browser
         browser.close()
 
@@ -134,8 +135,8 @@ def user_of(page, kind=int):
 
 def until_told(page, number=1):
     """Wait for the answers to the last event."""
-    page.wait_for_function("document.querySelector('main').ariaBusy === 'false'")
-    page.wait_for_function(f"document.querySelectorAll('#rated .film').length === {number}")
+    expect(page.locator("#rated .film")).to_have_count(number)
+    expect(page.locator("main")).not_to_have_attribute("aria-busy", "true")
 
 
 def test_by_keyboard_a_rating_changes_list_intervals_and_reasons(url, live, visit):
@@ -145,7 +146,7 @@ def test_by_keyboard_a_rating_changes_list_intervals_and_reasons(url, live, visi
     before = texts(page, "#list .range")
     page.keyboard.press("/")
     page.keyboard.type("sss")
-    page.wait_for_function("document.querySelectorAll('#found .film').length === 1")
+    expect(page.locator("#found .film")).to_have_count(1)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("5")
     until_told(page)
@@ -165,7 +166,7 @@ def test_by_keyboard_a_rating_changes_list_intervals_and_reasons(url, live, visi
 
     page.keyboard.press("ArrowLeft")  # from five stars to four, where the focus still is
     page.keyboard.press("ArrowLeft")  # and to three, before four were told
-    page.wait_for_function("document.querySelector('#news').textContent.startsWith('★ 3:')")
+    expect(page.locator("#news")).to_contain_text("★ 3:")
     assert live.ratings(user)[0].rating == 3
     assert texts(page, "#list .range") != once
     page.keyboard.press("Delete")
@@ -254,11 +255,11 @@ def test_the_stream_is_shown_as_it_goes(url, live, visit):
         data=[{"id": f"e{at}", "kind": "rating", "user": 7, "item": at, "rating": 4.0} for at in range(30)],
     )
     assert asked.ok
-    page.wait_for_function(f"document.querySelector('#ratings').textContent !== '{ratings}'")
+    expect(page.locator("#ratings")).not_to_have_text(ratings)
     assert page.locator("#last").inner_text() == f"{live.drift.last:.3f}"
-    assert float(page.locator("#events").inner_text()) > 0
+    expect(page.locator("#events")).not_to_have_text("0")
     assert re.fullmatch(r"[\d.]+ ms", page.locator("#median").inner_text())
-    page.wait_for_selector("#events-line svg")
+    page.locator("#events-line svg").wait_for()
 
 
 def test_without_its_server_it_says_so_until_that_is_back(url, visit):
@@ -266,7 +267,7 @@ def test_without_its_server_it_says_so_until_that_is_back(url, visit):
     page.route("**/state", lambda route: route.abort())
     page.get_by_text("The server can't be reached.").wait_for()
     page.unroute("**/state")
-    page.get_by_text("The server can't be reached.").wait_for(state="detached")
+    page.get_by_text("The server can't be reached.").wait_for(state="hidden")
 
 
 def test_a_server_with_keys_asks_for_one(live, visit):
@@ -315,7 +316,7 @@ def test_without_titles_items_go_by_their_ids(tmp_path, visit, items):
     with served(live) as url:
         page = ready(visit(url))
         page.get_by_label("Search").fill(str(names[12]))
-        page.wait_for_function("document.querySelectorAll('#found .film').length === 1")
+        expect(page.locator("#found .film")).to_have_count(1)
         page.locator("#found .stars").get_by_role("radio", name="5 of 5").click()
         until_told(page)
         user = user_of(page, str)
@@ -358,12 +359,9 @@ def test_the_pictures_of_the_documentation(tmp_path, visit):
             liked = [("star wars", 5), ("princess bride", 5), ("alien 1979", 4), ("titanic 1997", 2), ("matrix", 4)]
             for told, (text, stars) in enumerate(liked, 1):
                 page.get_by_label("Search").fill(text)
-                page.wait_for_function(SHOWS, arg=text.split()[0])
+                expect(page.locator("#found .title").first).to_contain_text(text.split()[0], ignore_case=True)
                 page.locator("#found .film").first.get_by_role("radio", name=f"{stars} of 5").click()
                 until_told(page, told)
             page.locator("#list summary").first.click()
             page.wait_for_timeout(2500)
             page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
-
-
-SHOWS = "(word) => document.querySelector('#found .title')?.textContent.toLowerCase().includes(word)"

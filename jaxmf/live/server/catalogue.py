@@ -36,9 +36,9 @@ class Catalogue:
         [8, 9]
     """
 
-    def __init__(self, titles: Mapping[Any, str] | None = None) -> None:
-        """Of the titles that are known, by id."""
-        self._titles = {str(item): title for item, title in (titles or {}).items()}
+    def __init__(self, titles: Mapping[Any, Any] | None = None) -> None:
+        """Of the titles that are known, by id; what is no text, as a frame's NaN, is none."""
+        self._titles = {str(item): title for item, title in (titles or {}).items() if isinstance(title, str)}
         self._plain = {item: plain(title) for item, title in self._titles.items()}
 
     def title(self, item: Id) -> str | None:

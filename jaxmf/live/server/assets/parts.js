@@ -54,6 +54,7 @@ function stars(title, values, rate) {
     if (at < 0) return;
     event.preventDefault();
     inputs[at].checked = true;
+    inputs[at].focus();
     choose(values[at], 0);
   });
   node.addEventListener("change", (event) => choose(Number(event.target.value), pointed ? 0 : PATIENCE));

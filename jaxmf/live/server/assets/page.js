@@ -61,9 +61,9 @@ async function refresh() {
 
 function change(before, now) {
   if (before === now) return null;
-  if (before < 0) return { sign: "new", words: " to the list" };
-  const places = Math.abs(before - now);
-  return { sign: `${before > now ? "▲" : "▼"} ${places}`, words: ` places ${before > now ? "up" : "down"}` };
+  if (before < 0) return { up: true, sign: "new", words: "new to the list" };
+  const up = before > now, places = Math.abs(before - now);
+  return { up, sign: `${up ? "▲" : "▼"} ${places}`, words: `${places} ${places > 1 ? "places" : "place"} ${up ? "up" : "down"}` };
 }
 
 // What is expected of the items shown, and why: the answers of one moment are shown together.
@@ -123,9 +123,9 @@ function tell(item, rating) {
     else say("");
     await refresh();
     if (ack.status !== "refused") {
-      const what = rating === null ? "Taken back" : given(about, rating), first = best.length ? `; first is now ${titleOf(best[0])}` : "";
-      $("news").textContent = `${what}: ${titleOf(item)}, learnt in ${(learnt - began).toFixed(0)} ms, `
-        + `all answers new after ${(performance.now() - began).toFixed(0)} ms${first}.`;
+      const what = rating === null ? "Taken back: " : `${given(about, rating)} for `, first = best[0];
+      $("news").textContent = `${what}“${titleOf(item)}”. Learnt in ${(learnt - began).toFixed(0)} ms, all answers new after `
+        + `${(performance.now() - began).toFixed(0)} ms.${first === undefined ? "" : ` First is now “${titleOf(first)}”.`}`;
     }
     await poll();
   });

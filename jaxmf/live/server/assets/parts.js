@@ -95,6 +95,7 @@ export function film(listed, about, { rate, remove, removable = false }) {
   });
   const show = ({ rating, prediction, reasons, change }) => {
     control.set(rating);
+    moved.classList.toggle("up", Boolean(change?.up));
     moved.replaceChildren(...change ? [make("span", { ariaHidden: "true" }, change.sign), unseen(change.words)] : []);
     guess.show(prediction);
     reason(why, reasons ?? [], about);

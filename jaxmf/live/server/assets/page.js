@@ -83,10 +83,11 @@ async function foresee() {
 
 const shownRatings = () => ratings.slice(0, RATED).map((one) => one.item);
 
-// The reasons that speak most for it, and the one that speaks most against it.
+// The reasons that speak most for it, and the one that speaks most against it; but for the first none that is nothing.
 function telling(reasons) {
-  const against = reasons.at(-1), some = reasons.slice(0, REASONS);
-  return reasons.length > REASONS && against.contribution < -0.005 ? [...some.slice(0, -1), against] : some;
+  const something = reasons.filter((one, at) => !at || Math.abs(one.contribution) >= 0.005);
+  const against = something.at(-1), some = something.slice(0, REASONS);
+  return something.length > REASONS && against.contribution < 0 ? [...some.slice(0, -1), against] : some;
 }
 
 // Titles of items that have not come up yet.

@@ -25,8 +25,8 @@ train: $(INSTALLED)
 
 # A model of the embedded ratings, fitted where the folder holds none yet, on 127.0.0.1 until Ctrl-C.
 serve: $(INSTALLED)
-	$(RUN) scripts/start.py --out $(RESULTS)/start
-	$(RUN) -m jaxmf.live $(RESULTS)/live --start $(RESULTS)/start --port $(PORT)
+	$(RUN) scripts/start.py --out $(RESULTS)/start --titles $(RESULTS)/titles.csv
+	$(RUN) -m jaxmf.live $(RESULTS)/live --start $(RESULTS)/start --titles $(RESULTS)/titles.csv --port $(PORT)
 
 test: $(INSTALLED)
 	$(RUN) -m pytest -n 2 --dist loadfile

@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 from common import run, say
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDE, NARROW = 1300, 400
@@ -100,6 +100,12 @@ def lacking() -> str | None:
     return None if browser() else f"a Chromium: install one as {' or '.join(BROWSERS)}"
 
 
+def launched(playwright: "Playwright") -> "Browser":
+    """A Chromium, which runs as root too."""
+    root = ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []
+    return playwright.chromium.launch(executable_path=browser(), args=root)
+
+
 def faults(folder: Path) -> tuple[list[Fault], int]:
     """What is wrong with the HTML files of a folder, each looked at in both widths; and how many they are.
 
@@ -114,8 +120,7 @@ def faults(folder: Path) -> tuple[list[Fault], int]:
         raise ValueError(f"{folder} has no pages: build them with `make docs`, or name their folder with --pages")
     found, seen = [], {}
     with sync_playwright() as playwright:
-        root = ["--no-sandbox"] if os.name == "posix" and os.geteuid() == 0 else []
-        chromium = playwright.chromium.launch(executable_path=browser(), args=root)
+        chromium = launched(playwright)
         for width in (WIDE, NARROW):
             context = chromium.new_context(viewport={"width": width, "height": 900})
             for file in files:

@@ -1,4 +1,4 @@
-"""Build the wheel and check what is in it: every module of the package, `py.typed`, and nothing else."""
+"""Build the wheel and check what is in it: all modules of the package, `py.typed`, the page's files, nothing else."""
 
 import subprocess
 import sys
@@ -16,7 +16,8 @@ def main() -> None:
         subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
         (wheel,) = Path(folder).glob("*.whl")
         found = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "jaxmf").rglob("*.py")} | {"jaxmf/py.typed"}
+    files = [*(ROOT / "jaxmf").rglob("*.py"), *(ROOT / "jaxmf/live/server/assets").iterdir()]
+    expected = {path.relative_to(ROOT).as_posix() for path in files} | {"jaxmf/py.typed"}
     if found != expected:
         sys.exit(f"the wheel lacks {sorted(expected - found)} and should not hold {sorted(found - expected)}")
     print(f"the wheel holds {len(found)} files, as it should")

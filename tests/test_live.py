@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import jaxmf
 from jaxmf.live import Live
+from jaxmf.live.drift import WINDOW, Drift
 from jaxmf.live.events import Event, parse
 from jaxmf.live.ledger import Ledger
 from jaxmf.live.log import Log
@@ -198,6 +199,29 @@ def test_what_it_was_told_is_there_again_bit_for_bit(tmp_path, start):
     live.close()
     told(again := Live.open(tmp_path / "live"), more)
     same(left, again.snapshot())
+
+
+def test_drift_is_the_error_of_predictions_made_before(tmp_path, start):
+    """As they were answered, moods included; of clicks there are none."""
+    live, errors = Live.create(tmp_path / "live", start), []
+    for event in happening(60, clicks=start.clicked):
+        if event["kind"] == "rating":
+            errors.append(event["rating"] - live.predict(event["user"], [event["item"]])[0].rating)
+        told(live, [event])
+    assert live.drift.seen == len(errors)
+    expected = np.sqrt(np.mean(np.square(errors))) if errors else None
+    for found in (live.drift.first, live.drift.last):
+        assert found == (expected if expected is None else pytest.approx(expected, rel=1e-4))
+
+
+@given(sizes=st.lists(st.integers(0, 700), max_size=6))
+def test_drift_looks_back_on_as_many_ratings_whatever_came_together(sizes):
+    errors, drift, at = np.random.default_rng(sum(sizes)).normal(size=sum(sizes)).astype(np.float32), Drift(), 0
+    for size in sizes:
+        drift.add(errors[at : at + size])
+        at += size
+    for found, some in ((drift.first, errors[:WINDOW]), (drift.last, errors[-WINDOW:])):
+        assert found == (pytest.approx(np.sqrt(np.mean(np.square(some)))) if at else None)
 
 
 def test_an_event_copies_nothing_that_has_a_place_a_row():

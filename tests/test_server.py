@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2 as httpx
 import jax
@@ -31,9 +33,10 @@ from jaxmf.live import Live, Predicted
 from jaxmf.live.__main__ import Lines, Serve, main, opened
 from jaxmf.live.events import LARGEST, LONGEST, MAY, NEEDS, parse
 from jaxmf.live.log import Log
-from jaxmf.live.server import bodies, door
+from jaxmf.live.server import bodies, door, page
 from jaxmf.live.server.app import application
 from jaxmf.live.server.bodies import named
+from jaxmf.live.server.catalogue import read_titles
 from jaxmf.live.server.desk import interval
 from jaxmf.live.server.keys import Keys, made
 from jaxmf.live.server.work import FullError, Room, Together
@@ -88,9 +91,82 @@ def test_each_route_answers_as_the_model_does(client, live):
     found = client.post("/predictions", json={"user": 3, "items": [4, 999]}).json()
     assert found == [one._asdict() | interval(one) for one in live.predict(3, [4, 999])]
     assert found[0]["low"] < found[0]["rating"] < found[0]["high"]
+    assert client.get("/users/3/ratings").json() == rows(live.ratings(3))
+    assert client.get("/users/999/ratings").json() == live.ratings(999) == []
+    assert client.get("/state").json()["model"] == live.about()._asdict()
     assert client.get("/health").json() == {"status": "ok"}
     for path in ("/docs", "/redoc", "/nothing", "/health/"):
         assert client.get(path).status_code == 404
+
+
+def test_items_are_found_by_title_and_by_id(live):
+    """Best fits first, and then those with most ratings; what has no title goes by its id."""
+    titles = {1: "Matrix, The (1999)", 2: "Amélie (2001)", 3: "Enter the Matrix", 4: "Dematrix", 99: "Matrix of nobody"}
+    counts = FRAME["item"].value_counts()
+    with TestClient(application(live, titles=titles)) as client:
+
+        def found(search, n=10):
+            return [one["item"] for one in client.get("/items", params={"search": search, "n": n}).json()]
+
+        assert found("matrix") == [1, 3, 4]
+        assert found("THE MATRIX") == [3, 1]
+        assert found("the mat", 1) == [3]
+        assert found("amelie") == found("Amélie (2001)") == found(" 2 ")[:1] == [2]
+        assert found("7") == [7]
+        assert found("?!") == found("nothing of the kind") == []
+        popular = found("", 15)
+        assert [counts[item] for item in popular] == sorted(counts, reverse=True)
+        live.tell([{"id": "gone", "kind": "item", "item": popular[0]}])
+        assert found("", 15) == popular[1:]
+        named = client.post("/titles", json={"items": [2, 7, 99, "x"]}).json()
+    assert [tuple(one.values()) for one in named] == [
+        (2, "Amélie (2001)", counts[2]),
+        (7, None, counts[7]),
+        (99, "Matrix of nobody", 0),
+        ("x", None, 0),
+    ]
+
+
+def test_titles_are_read_from_a_file(tmp_path):
+    file = tmp_path / "titles.csv"
+    file.write_text('\ufeffmore,id,title\n1,7,"Matrix, The"\n2,u/8,\n', encoding="utf-8")
+    assert read_titles(file) == {"7": "Matrix, The"}
+    file.write_text("id,name\n7,a\n")
+    with pytest.raises(ValueError, match=r"titles .*titles.csv: it has no column title: the first line names"):
+        read_titles(file)
+    with pytest.raises(ValueError, match="No such file"):
+        main(Serve(tmp_path, titles=tmp_path / "nothing"))
+
+
+def test_the_state_of_the_stream_is_what_prometheus_is_told(client, live):
+    before = client.get("/state").json()["stream"]
+    none = dict.fromkeys(("median_ms", "p99_ms", "rmse_first", "rmse_last"))
+    assert before == none | {"events_a_second": 0.0, "waiting": 0, "rated": 0}
+    assert 'jaxmf_rmse{ratings="last"} NaN' in client.get("/metrics").text
+    expected = 4.0 - live.predict(1, [2])[0].rating
+    client.post("/events", json=[rating("a"), {"id": "b", "kind": "removal", "user": 2, "item": 3}])
+    stream = client.get("/state").json()["stream"]
+    assert stream["rmse_first"] == stream["rmse_last"] == pytest.approx(abs(expected), rel=1e-5)
+    assert f'jaxmf_rmse{{ratings="first"}} {stream["rmse_first"]}' in client.get("/metrics").text
+    assert stream["rated"] == 1
+    assert 0 < stream["median_ms"] == stream["p99_ms"]
+    assert 0 < stream["events_a_second"] <= 2
+
+
+def test_the_page_is_everybodys_and_takes_nothing_from_elsewhere(live):
+    """Not even by mistake: its policy allows nothing but its own files; and each file of the folder is served."""
+    folder = Path(page.__file__).parent / "assets"
+    assert {name for name, _ in page.FILES.values()} == {file.name for file in folder.iterdir()}
+    with TestClient(application(live, keys=Keys([made("ann", ["read"])[1]]))) as client:
+        for path, (name, kind) in page.FILES.items():
+            answer = client.get(path)
+            assert (answer.status_code, answer.content) == (200, (folder / name).read_bytes())
+            assert answer.headers["content-type"].startswith(kind)
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
+        for path in ("/state", "/items", "/users/1/ratings"):
+            assert client.get(path).status_code == 401
+    texts = [file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "") for file in folder.iterdir()]
+    assert not [text for text in texts if "//" in re.sub(r"(^|\s)// .*", "", text) or "innerHTML" in text]
 
 
 def test_an_interval_of_clicks_is_none():
@@ -173,6 +249,8 @@ def test_bodies_are_the_events_that_the_model_knows():
         ("POST", "/session", {"ratings": [{"item": 1, "rating": 1}], "n": 101}, "body.n"),
         ("POST", "/predictions", {"user": 1, "items": list(range(101))}, "body.items"),
         ("POST", "/predictions", {"items": [1]}, "body.user"),
+        ("POST", "/titles", {"items": []}, "body.items"),
+        ("GET", f"/items?search={'a' * 257}", None, "query.search"),
         ("GET", "/users/1/recommendations?n=0", None, "query.n"),
         ("GET", "/users/1/recommendations?n=many", None, "query.n"),
         ("GET", f"/users/{'a' * 257}/recommendations", None, "path.user"),

@@ -19,6 +19,7 @@ from jaxmf.keeping.programs import keep_programs
 from jaxmf.live import Live
 from jaxmf.live.home import lives
 from jaxmf.live.server.app import application
+from jaxmf.live.server.catalogue import read_titles
 from jaxmf.live.server.keys import Keys
 from jaxmf.serving.recommender import Recommender
 
@@ -46,6 +47,8 @@ class Serve:
     """Port; 0 for a free one."""
     keys: Path | None = None
     """File of keys, as `python -m jaxmf.live.server.keys NAME read,write` makes its lines."""
+    titles: Path | None = None
+    """CSV file of what items are called, with columns id and title, for the page that it shows."""
     refit: float = 0.0
     """Of a new model: how many events, as a share of the ratings, make it fit itself anew; 0 for never."""
     warm: bool = True
@@ -56,9 +59,10 @@ def main(args: Serve) -> None:
     """Open or make the model, warm it, serve it.
 
     Raises:
-        ValueError: If the folder, the recommender, the keys or the address are not what they should be.
+        ValueError: If the folder, the recommender, the keys, the titles or the address are not what they should be.
     """
     keys = None if args.keys is None else Keys.read(args.keys)
+    titles = None if args.titles is None else read_titles(args.titles)
     if keys is None and not _loopback(args.host):
         raise ValueError(
             f"host {args.host} without keys: whoever reaches it could tell it anything; name a file with --keys, or "
@@ -75,7 +79,7 @@ def main(args: Serve) -> None:
         gc.freeze()  # what is there stays: looking through it again would stop all requests for half a second
         logger.info(json.dumps({"warm": round(time.perf_counter() - began, 1), "model": repr(live)}))
     config = uvicorn.Config(
-        application(live, keys=keys),
+        application(live, keys=keys, titles=titles),
         host=args.host,
         port=args.port,
         log_config=None,

@@ -47,6 +47,49 @@ class Predicted(NamedTuple):
     std: float | None
 
 
+class Rated(NamedTuple):
+    """An item, and the rating and weight that a user gave it."""
+
+    item: Id
+    rating: float
+    weight: float
+
+
+class Counts(NamedTuple):
+    """The ids of items, `None` where one has gone, and how many ratings each has."""
+
+    ids: list[Id | None]
+    ratings: Int[np.ndarray, " items"]
+
+
+class About(NamedTuple):
+    """What a model is.
+
+    Attributes:
+        users: How many users there are.
+        items: How many items.
+        ratings: How many ratings, or pairs that were clicked.
+        batches: How many batches of events it has learnt.
+        clicked: Whether it is of clicks.
+        explains: Whether it can give reasons.
+        low: The smallest rating seen.
+        high: The largest.
+        user_ids: What ids of users are, "int" or "str"; `None` where none is known yet.
+        item_ids: Those of items.
+    """
+
+    users: int
+    items: int
+    ratings: int
+    batches: int
+    clicked: bool
+    explains: bool
+    low: float
+    high: float
+    user_ids: str | None
+    item_ids: str | None
+
+
 class Reason(NamedTuple):
     """A rating of the user, and how much it pulls a prediction up or down."""
 
@@ -147,6 +190,31 @@ def reasons(state: State, user: Id, item: Id) -> list[Reason]:
     order = np.argsort(-why, kind="stable")
     ids = state.item.ids.of_row
     return [Reason(ids[theirs.item[one]], float(theirs.rating[one]), float(why[one])) for one in order]
+
+
+def rated(state: State, user: Id) -> list[Rated]:
+    """A user's ratings, by item in the order in which items came; of somebody unknown there are none."""
+    row, ids = state.user.ids.row.get(user), state.item.ids.of_row
+    theirs = [] if row is None else state.user.ledger.of(row).tolist()
+    return [Rated(ids[item], rating, weight) for item, rating, weight in theirs]
+
+
+def counts(state: State, items: Sequence[Id] | None = None) -> Counts:
+    """Some items, or all, and how many ratings each has."""
+    if items is None:
+        ids = list(state.item.ids.of_row)
+        return Counts(ids, state.item.ledger.count[: len(ids)].copy())
+    rows = state.item.ids.rows(items)
+    return Counts(list(items), np.where(rows < 0, 0, state.item.ledger.count[rows]))
+
+
+def about(state: State) -> About:
+    """What the model is."""
+    user, item = state.user, state.item
+    sizes = len(user.ids.row), len(item.ids.row), len(user.ledger), state.batch
+    low, high = map(float, state.scale)
+    explains = not isinstance(state.model, Posterior)
+    return About(*sizes, state.clicked, explains, low, high, user.ids.kind, item.ids.kind)
 
 
 def alike(state: State, item: Id, n: int) -> list[Scored]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from jaxmf.live import answers
-from jaxmf.live.answers import Predicted, Reason, Scored
+from jaxmf.live.answers import About, Counts, Predicted, Rated, Reason, Scored
 from jaxmf.live.events import Id
 from jaxmf.live.state import State
 from jaxmf.live.warm import Limits, warm
@@ -20,10 +20,9 @@ class Asked:
 
     def __repr__(self) -> str:
         with self._lock:
-            state = self._state
-            counts = f"{len(state.user.ids.row):,} users, {len(state.item.ids.row):,} items, {len(state.user.ledger):,}"
-            events = "clicks" if state.clicked else "ratings"
-            return f"<{type(self).__name__}: {counts} {events}; batch {state.batch:,}>"
+            about = answers.about(self._state)
+        counts = f"{about.users:,} users, {about.items:,} items, {about.ratings:,}"
+        return f"<{type(self).__name__}: {counts} {'clicks' if about.clicked else 'ratings'}; batch {about.batches:,}>"
 
     def recommend(self, user: Id, n: int = 10, *, exclude_seen: bool = True) -> list[Scored]:
         """The `n` items with the highest predictions for a user; a stranger's are those of a row at the prior mean.
@@ -75,6 +74,21 @@ class Asked:
         """
         with self._reading() as state:
             return answers.reasons(state, user, item)
+
+    def ratings(self, user: Id) -> list[Rated]:
+        """What is known of a user: their ratings, by item in the order in which items came; a stranger has none."""
+        with self._reading() as state:
+            return answers.rated(state, user)
+
+    def counts(self, items: Sequence[Id] | None = None) -> Counts:
+        """How many ratings each of these items has, and of one that is not known none; else of all: O(items)."""
+        with self._reading() as state:
+            return answers.counts(state, items)
+
+    def about(self) -> About:
+        """What the model is: how large, of what ratings and ids, and what it can answer."""
+        with self._reading() as state:
+            return answers.about(state)
 
     def similar(self, item: Id, n: int = 10) -> list[Scored]:
         """The `n` items nearest to one by their factors, and how near.

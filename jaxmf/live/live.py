@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxmf.data.settings import check_number, check_whole
 from jaxmf.live.asked import Asked
+from jaxmf.live.drift import Drift
 from jaxmf.live.events import Event, Id, checked_id
 from jaxmf.live.home import Home, Rhythm, Saved, load, save
 from jaxmf.live.intake import Ack, sort_out
@@ -32,6 +33,9 @@ class Live(Asked):
     Every method may be called from any thread. An update changes tables in place, in one step that readers wait for.
     An update that fails half-way, as where memory runs out, leaves nothing to go on from: whatever is asked then is
     refused, until the folder is opened again.
+
+    Attributes:
+        drift: How far off predictions were, each made before its rating was learnt, since this was opened.
     """
 
     def __init__(self, home: Home, saved: Saved, log: Log) -> None:
@@ -43,6 +47,7 @@ class Live(Asked):
         self._purging: dict[Id, int] = {}  # who is still in the log, until which batch
         self._again, self._asked = False, 0  # a fit to begin again, and the events when the last one was called for
         self._behind, self._taken = Behind(home), False
+        self.drift = Drift()
 
     @classmethod
     def create(
@@ -217,10 +222,12 @@ class Live(Asked):
     def _learn(self, batch: int, events: Sequence[Event]) -> None:
         with self._lock:
             try:
-                self._state = self._learnt(self._state, batch, events)
+                missed = self._state.learn(batch, events)
+                self._state = self._due(self._state)
             except BaseException as error:
                 self._refusal = f"an update failed half-way ({error!r}): close this, and open the folder again"
                 raise
+        self.drift.add(missed)
         self._leaving |= {event.user for event in events if event.kind == "user" and event.user is not None}
 
     def _save(self) -> None:
@@ -255,7 +262,8 @@ class Live(Asked):
         try:
             state = load(self._home.refit).state
             for batch, events in self._log.batches(after=state.batch):
-                state = self._learnt(state, batch, events)
+                state.learn(batch, events)
+                state = self._due(state)
             state = state.settle()
             save(self._home.checkpoint, Saved(state, self._rhythm, self._log.id))
         finally:
@@ -263,10 +271,9 @@ class Live(Asked):
         with self._lock:
             self._state, self._asked, self._taken = state, 0, True
 
-    def _learnt(self, state: State, batch: int, events: Sequence[Event]) -> State:
-        """The state with a batch learnt; settled where a checkpoint is due, as whoever learns it again does too."""
-        state.learn(batch, events)
-        return state.settle() if batch % self._rhythm.save == 0 else state
+    def _due(self, state: State) -> State:
+        """The state, settled where a checkpoint is due, as whoever learns its last batch again does too."""
+        return state.settle() if state.batch % self._rhythm.save == 0 else state
 
 
 @contextmanager

@@ -120,10 +120,13 @@ class State:
         if tells:
             kinds |= found
 
-    def learn(self, batch: int, events: Sequence[Event]) -> None:
-        """Learn a batch: its items' rows, where enough has changed, and then its users' are solved."""
+    def learn(self, batch: int, events: Sequence[Event]) -> Float[np.ndarray, " n"]:
+        """Learn a batch: its items' rows, where enough has changed, and then its users' are solved.
+
+        Returns by how much each of its ratings was above what was expected of it.
+        """
         rated = [] if self.clicked else [event for event in events if event.kind == "rating"]
-        errors = self._errors(rated)
+        errors, missed = self._errors(rated)
         users, items = self._told(events)
         for event, error in zip(rated, errors, strict=True):
             if (row := self.user.ids.row.get(event.user)) is not None:
@@ -133,6 +136,7 @@ class State:
         self._solve(self.user, self.item, users, items=False)
         self.fitted += len(events)
         self.batch = batch
+        return missed
 
     def settle(self) -> "State":
         """The state that whoever saves it and reads it again finds; itself where that is the same, else O(all).
@@ -191,12 +195,13 @@ class State:
             library=self.library,
         )
 
-    def _errors(self, events: Sequence[Event]) -> list[float]:
-        """By how much each rating is above what the model alone predicts."""
+    def _errors(self, events: Sequence[Event]) -> tuple[list[float], Float[np.ndarray, " n"]]:
+        """By how much each rating is above what the model alone predicts, and above that with the user's mood."""
         user = self.user.ids.rows(event.user for event in events)
         item = self.item.ids.rows(event.item for event in events)
-        predicted = np.clip(models.predict(self.layered(), user, item), *self.scale)
-        return (np.array([event.rating for event in events], np.float32) - predicted).tolist()
+        predicted, rating = models.predict(self.layered(), user, item), np.float32([event.rating for event in events])
+        expected = np.clip(predicted + self.mood.expected(user), *self.scale)
+        return (rating - np.clip(predicted, *self.scale)).tolist(), rating - expected
 
     def _told(self, events: Sequence[Event]) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " c"]]:
         """Write the events into the ledgers; returns the users and items that they touch."""

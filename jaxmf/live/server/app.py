@@ -1,7 +1,7 @@
 """The server of a model: its routes, each a question of `jaxmf.live.Live` or events for it, and who may take them."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import metadata
 from typing import Annotated, Any
@@ -14,11 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jaxmf.live import Live
 from jaxmf.live.answers import Unknown
-from jaxmf.live.server.bodies import Acknowledged, Prediction, Problem, Score, Why
+from jaxmf.live.events import Id
+from jaxmf.live.server.bodies import Acknowledged, Listed, Now, Prediction, Problem, Rated, Score, Why
+from jaxmf.live.server.catalogue import Catalogue
 from jaxmf.live.server.desk import Desk
 from jaxmf.live.server.door import Door
 from jaxmf.live.server.keys import Keys
 from jaxmf.live.server.metrics import Metrics
+from jaxmf.live.server.page import add_page
 from jaxmf.live.server.work import FullError, Room, Work
 
 LOGGER = logging.getLogger(__name__)
@@ -43,9 +46,13 @@ ROUTES = {
     "read": (
         ("GET", "/users/{user}/recommendations", Desk.recommend, list[Score]),
         ("GET", "/users/{user}/reasons/{item}", Desk.explain, list[Why]),
+        ("GET", "/users/{user}/ratings", Desk.ratings, list[Rated]),
+        ("GET", "/items", Desk.search, list[Listed]),
         ("GET", "/items/{item}/similar", Desk.similar, list[Score]),
         ("POST", "/predictions", Desk.predict, list[Prediction]),
         ("POST", "/session", Desk.session, list[Score]),
+        ("POST", "/titles", Desk.titles, list[Listed]),
+        ("GET", "/state", Desk.state, Now),
     ),
 }
 """Method, path, what answers and what that looks like, by the scope of the key that it takes."""
@@ -54,13 +61,16 @@ SHOWN = 5
 """Most faults of a request that one answer tells of."""
 
 
-def application(live: Live, *, keys: Keys | None = None, room: Room = Room()) -> FastAPI:
+def application(
+    live: Live, *, keys: Keys | None = None, room: Room = Room(), titles: Mapping[Id, str] | None = None
+) -> FastAPI:
     """The server of a model, which it closes, saved, when it ends.
 
     Args:
         live: The model.
         keys: Who may ask and tell; else everybody.
         room: How much may wait before others are sent away.
+        titles: What items are called, by which they are found and shown on the page; without one it is the id.
     """
     work = Work(live, room)
     metrics = Metrics(work)
@@ -73,7 +83,8 @@ def application(live: Live, *, keys: Keys | None = None, room: Room = Room()) ->
     version = metadata.version("jaxmf")
     app = FastAPI(title="jaxmf", version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False
-    _add_routes(app, Desk(work, metrics), keys)
+    _add_routes(app, Desk(work, metrics, Catalogue(titles)), keys)
+    add_page(app)
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(ValueError, _refused)
     app.add_exception_handler(FullError, _full)

@@ -31,6 +31,7 @@ InPath = Annotated[
     Text, BeforeValidator(lambda text: unquote(text, errors="strict")), Path(description="An id, a slash in it as %2F.")
 ]
 Length = Annotated[int, Query(ge=1, le=LIMITS.n, description="Length of the list.")]
+Words = Annotated[str, Query(max_length=LONGEST, description="Words of a title, or an id; else what has most ratings.")]
 
 
 def named(text: str, kind: str | None) -> int | str:
@@ -114,6 +115,12 @@ class Pairs(Body):
     items: Annotated[list[Id], Field(min_length=1, max_length=LIMITS.items)]
 
 
+class Items(Body):
+    """Items whose titles are asked for."""
+
+    items: Annotated[list[Id], Field(min_length=1, max_length=LIMITS.items)]
+
+
 class Given(Body):
     """An item and a rating of it."""
 
@@ -159,6 +166,60 @@ class Why(BaseModel):
     item: int | str
     rating: float
     contribution: float
+
+
+class Rated(BaseModel):
+    """A rating that a user gave, or of a model of clicks what they clicked."""
+
+    item: int | str
+    rating: float
+    weight: float
+
+
+class Listed(BaseModel):
+    """An item, what it is called, and how many ratings it has."""
+
+    item: int | str
+    title: str | None
+    ratings: int
+
+
+class About(BaseModel):
+    """What the model is: as `jaxmf.live.answers.About`."""
+
+    users: int
+    items: int
+    ratings: int
+    batches: int
+    clicked: bool
+    explains: bool
+    low: float
+    high: float
+    user_ids: Literal["int", "str"] | None
+    item_ids: Literal["int", "str"] | None
+
+
+class Stream(BaseModel):
+    """How the stream goes: events and the time to tell them in the last minute, what waits, and errors.
+
+    Those are the root mean square errors of predictions that were made before each rating was learnt, of the first
+    ratings since the server started and of the last ones, of some hundreds each.
+    """
+
+    events_a_second: float
+    median_ms: float | None
+    p99_ms: float | None
+    waiting: int
+    rated: int
+    rmse_first: float | None
+    rmse_last: float | None
+
+
+class Now(BaseModel):
+    """The model and its stream just now."""
+
+    model: About
+    stream: Stream
 
 
 class Problem(BaseModel):

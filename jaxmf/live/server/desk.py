@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from fastapi import HTTPException, Response
 from fastapi.responses import JSONResponse
 
-from jaxmf.live.answers import Predicted, Reason, Scored, Unknown
+from jaxmf.live.answers import Predicted, Rated, Reason, Scored, Unknown
 from jaxmf.live.intake import Ack
-from jaxmf.live.server.bodies import Events, InPath, Length, Pairs, Session, named
+from jaxmf.live.server.bodies import Events, InPath, Items, Length, Pairs, Session, Words, named
+from jaxmf.live.server.catalogue import Catalogue, Listed
 from jaxmf.live.server.metrics import Metrics
 from jaxmf.live.server.work import Work
 
@@ -19,8 +20,8 @@ NINETY = 1.6448536269514722
 class Desk:
     """The questions of a model, by their routes; `jaxmf.live.server.bodies` says what the answers look like."""
 
-    def __init__(self, work: Work, metrics: Metrics) -> None:
-        self._work, self._live, self._metrics = work, work.live, metrics
+    def __init__(self, work: Work, metrics: Metrics, catalogue: Catalogue) -> None:
+        self._work, self._live, self._metrics, self._catalogue = work, work.live, metrics, catalogue
 
     async def tell(self, events: Events) -> Response:
         """Tell of events, and hear what became of each once it is on disk; one that is refused stops no other."""
@@ -63,6 +64,24 @@ class Desk:
         ratings = {one.item: one.rating for one in given.ratings}
         return _json(await self._work.session.do((ratings, given.n)))
 
+    async def ratings(self, user: InPath) -> Response:
+        """What is known of a user: all their ratings; a stranger has none."""
+        asked = named(user, self._live.kinds["user"])
+        return _json(await self._work.others.do(lambda: self._live.ratings(asked)))
+
+    async def search(self, search: Words = "", n: Length = 10) -> Response:
+        """The items that a text fits best, of which it is the id or has words of the title."""
+        return _json(await self._work.others.do(lambda: self._catalogue.search(search, n, self._live.counts())))
+
+    async def titles(self, given: Items) -> Response:
+        """What items are called, and how many ratings they have."""
+        return _json(await self._work.others.do(lambda: self._catalogue.listed(self._live.counts(given.items))))
+
+    async def state(self) -> Response:
+        """What the model is just now, and how its stream goes."""
+        about = await self._work.others.do(self._live.about)
+        return JSONResponse({"model": about._asdict(), "stream": self._metrics.stream()})
+
     async def numbers(self) -> Response:
         """Numbers for Prometheus."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
@@ -86,5 +105,5 @@ def interval(one: Predicted) -> dict[str, float | None]:
     return {"low": one.rating - NINETY * one.std, "high": one.rating + NINETY * one.std}
 
 
-def _json(rows: Iterable[Ack | Scored | Reason]) -> Response:
+def _json(rows: Iterable[Ack | Listed | Rated | Scored | Reason]) -> Response:
     return JSONResponse([row._asdict() for row in rows])

@@ -48,6 +48,7 @@ class State:
         scale: Smallest and largest rating seen.
         columns: Names of the frames' columns, for the recommenders that it is made into.
         library: The frames' library, likewise.
+        measured: The noise as the recommender that it began as had it `measured`, likewise.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class State:
             raise ValueError("the recommender was made without its history: fit it with keep_history=True")
         ratings = like.ratings
         self.batch, self.fitted = batch, fitted
-        self.scale, self.columns, self.library = like.scale, like.columns, like.library
+        self.scale, self.columns, self.library, self.measured = like.scale, like.columns, like.library, like.measured
         self.noise = _noise(like) if noise is None else noise
         self.mood = mood or Mood(len(like.users))
         sides = ((like.users, ratings), (like.items, ratings.transpose()))
@@ -188,6 +189,7 @@ class State:
             self.columns,
             self.scale,
             library=self.library,
+            measured=self.measured,
         )
 
     def _errors(self, events: Sequence[Event]) -> list[float]:

@@ -1,0 +1,207 @@
+"""Rows that were found elsewhere, made ready to be folded into: what they don't say is found in the ratings.
+
+A library's factors say what its users would give its items, and not where a row stands before its ratings, how firmly,
+or how far ratings scatter about predictions: that was in the fit.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxmf.data.ratings import Ratings
+from jaxmf.model.kernels import Linear, unit_of
+from jaxmf.model.model import Model
+from jaxmf.model.params import Params
+from jaxmf.model.priors import DEFAULT, Prior, Priors
+from jaxmf.model.tables import Table
+from jaxmf.online.fold_in import fold_in_items, fold_in_users
+from jaxmf.online.laplace import leverage
+from jaxmf.training.evidence import NOISE, RATINGS, ROWS
+
+TENTH, MOST = 0.1, 500
+"""Share of the users that are taken for new, and the most of them."""
+
+TOLD = 50
+"""Most of such a user's ratings that are folded in, half of all at most."""
+
+ENOUGH, SAMPLE = 200, 2000
+"""Fewest ratings of theirs by which the noise is measured, and the most."""
+
+PARTS = 2**16
+"""Ratings at a time: what bounds the memory of a prediction on the host."""
+
+
+def ready(model: Model, ratings: Ratings) -> Model:
+    """A model of the same predictions, whose rows are counted from their averages and whose priors the ratings tell.
+
+    A row's prior mean is the average row: with w = w' + c and h = h' + d the score has w'·h' + w'·d + c·h' + c·d, of
+    which the last three are the users' biases', the items' and the offset's. Errors count in the ratings' standard
+    deviation.
+
+    A side's precisions are σ² over the variance of its biases, and over that of its factors, with σ² the mean square of
+    what the rows leave of the ratings: the joint mode of rows and variances (Lindley & Smith 1972, §4), at which the
+    rows are held as a regularised fit holds them. The likelihood of the variances with the other side's rows as given
+    (Laird & Ware 1982) would hold them too weakly: items that were found with a user's ratings explain these better
+    than a newcomer's. Few rows and ratings count beside `ROWS` and `RATINGS` of the default.
+
+    Args:
+        model: A model of the linear kernel and without features.
+        ratings: The ratings that are known of its rows, on the host.
+
+    Raises:
+        ValueError: If it is another model, no rating is known, or the model predicts the ratings worse than their mean.
+
+    Cost: linear in the ratings and in the tables.
+
+    Example:
+        >>> user, item = Table(np.zeros(2), np.array([[1.0], [3.0]])), Table(np.zeros(2), np.array([[1.0], [2.0]]))
+        >>> rated = Ratings(np.array([0, 1]), np.array([0, 1]), np.array([1.0, 6.0]), np.ones(2), n_users=2, n_items=2)
+        >>> found = ready(Model(Params(user, item, np.float32(0)), Linear()), rated)
+        >>> found.params.offset, found.predict([0, 1], [0, 1])
+        (Array(3., dtype=float32), Array([1., 6.], dtype=float32))
+    """
+    if not isinstance(model.kernel, Linear) or model.links is not None:
+        raise ValueError(
+            f"{model!r} is no model of the linear kernel without features: give one that jaxmf.interop or "
+            "jaxmf.surprise.from_surprise makes, and fit others by Recommender.fit"
+        )
+    square = _square(model, ratings)
+    unit = float(unit_of(ratings))
+    rated = [np.bincount(rows, ratings.weight, size) > 0 for rows, size in _sides(ratings)]
+    params = _counted(model, *rated, unit)
+    weight = float(np.sum(ratings.weight, dtype=float))
+    noise = (square / unit**2 * weight + RATINGS * NOISE) / (weight + RATINGS)
+    user, item = (
+        _prior(noise, own, other, of_own, of_other, default)
+        for own, other, of_own, of_other, default in (
+            (params.user, params.item, *rated, DEFAULT.user),
+            (params.item, params.user, *rated[::-1], DEFAULT.item),
+        )
+    )
+    return Model(jax.tree.map(jnp.asarray, params), Linear(np.float32(unit)), Priors(user, item))
+
+
+def noise(model: Model, ratings: Ratings, scale: tuple[float, float]) -> float | None:
+    """Variance of the noise such that standard deviations are right for new users, in squared units of the ratings.
+
+    What given rows leave of the ratings that they were found with is too little, by how much only the library knows. So
+    a tenth of the users is taken for new: the items that they rated are solved without them, half of their ratings, at
+    most `TOLD`, are folded in, and the others' errors are measured. Their mean square is the noise's variance times
+    the mean of 1 + `jaxmf.laplace.leverage` of both rows.
+
+    Args:
+        model: The model, from `ready`.
+        ratings: The ratings that are known of its rows, on the host.
+        scale: What predictions are clipped to.
+
+    Returns:
+        The variance; `None` where there are fewer than `ENOUGH` such ratings.
+
+    Cost: the fold-in of a tenth of the users, at most `MOST`, and of the items that they rated.
+    """
+    theirs, told = _newcomers(ratings)
+    hidden = np.flatnonzero(theirs & ~told & (ratings.weight > 0))
+    if len(hidden) < ENOUGH:
+        return None
+    pairs = ratings.take(np.random.default_rng(0).permutation(hidden)[:SAMPLE])
+    items = np.unique(ratings.item[theirs])
+    others = ratings.take(~theirs & np.isin(ratings.item, items))
+    first = ratings.take(theirs & told)
+    before = fold_in_items(model, others, items=items)
+    before = fold_in_users(before, first, users=np.unique(ratings.user[theirs]))
+    predicted = np.clip(np.asarray(before.predict(pairs.user, pairs.item)), *scale)
+    unsure = leverage(before, first, pairs.user, pairs.item)
+    unsure = unsure + leverage(before.transpose(), others.transpose(), pairs.item, pairs.user)
+    square = np.average((pairs.rating - predicted) ** 2, weights=pairs.weight)
+    return float(square / np.average(1 + unsure, weights=pairs.weight))
+
+
+def _sides(ratings: Ratings) -> tuple[tuple[Int[np.ndarray, " n"], int], ...]:
+    return (np.asarray(ratings.user), ratings.n_users), (np.asarray(ratings.item), ratings.n_items)
+
+
+def _square(model: Model, ratings: Ratings) -> float:
+    """Mean square of what the rows leave of the ratings, less than what their mean leaves.
+
+    Raises:
+        ValueError: If it is not less, or there is no rating.
+    """
+    weight = np.asarray(ratings.weight, float)
+    if not weight.sum() > 0:
+        raise ValueError(
+            "no rating is of a user and an item that both have factors: give the ratings that the library was fitted "
+            "to, with ids of the same type"
+        )
+    rating, user, item = np.asarray(ratings.rating, float), model.params.user, model.params.item
+    error = np.empty(len(ratings))
+    for at in range(0, len(ratings), PARTS):
+        some = slice(at, at + PARTS)
+        w, h = (np.asarray(x.factors)[r[some]] for x, r in ((user, ratings.user), (item, ratings.item)))
+        biases = np.asarray(user.bias)[ratings.user[some]] + np.asarray(item.bias)[ratings.item[some]]
+        score = biases + np.einsum("nk,nk->n", w, h)
+        error[some] = rating[some] - float(model.params.offset) - float(model.kernel.unit) * score
+    square = float(np.average(error**2, weights=weight))
+    about_mean = float(np.average((rating - np.average(rating, weights=weight)) ** 2, weights=weight))
+    if len(ratings) > RATINGS and not square < about_mean:
+        raise ValueError(
+            f"the model is {square**0.5:.3g} off the ratings, and their mean only {about_mean**0.5:.3g}: give each "
+            "row its own id, in the order of the factors, and the ratings that the library was fitted to"
+        )
+    return square
+
+
+def _counted(
+    model: Model, of_users: Bool[np.ndarray, " users"], of_items: Bool[np.ndarray, " items"], unit: float
+) -> Params:
+    """The rows from the average of those that are rated on, in this unit."""
+    scale, params = float(model.kernel.unit), model.params
+    (bias_u, w), (bias_i, h) = (
+        (np.asarray(table.bias, float) * scale, np.asarray(table.factors, float))
+        for table in (params.user, params.item)
+    )
+    w = w * scale
+    c, d, of_user, of_item = w[of_users].mean(0), h[of_items].mean(0), bias_u[of_users].mean(), bias_i[of_items].mean()
+    tables = (
+        Table((bias / unit).astype(np.float32), factors.astype(np.float32))
+        for bias, factors in (
+            (bias_u - of_user + (w - c) @ d, (w - c) / unit),
+            (bias_i - of_item + (h - d) @ c, h - d),
+        )
+    )
+    return Params(*tables, np.float32(float(params.offset) + of_user + of_item + c @ d))
+
+
+def _prior(
+    noise: float,
+    own: Table,
+    other: Table,
+    of_own: Bool[np.ndarray, " rows"],
+    of_other: Bool[np.ndarray, " others"],
+    default: Prior,
+) -> Prior:
+    """A side's prior: the noise's variance over its rows', beside rows whose factors spread as far as the bias does."""
+    spread = NOISE / float(default.bias_reg)
+    length = float(np.square(other.factors[of_other], dtype=float).sum(1).mean())
+    of_factors = spread / length if length > 0 else 1.0
+
+    def precision(numbers: Float[np.ndarray, "..."], expected: float) -> float:
+        square = np.square(numbers, dtype=float).reshape(len(numbers), -1).mean(1).sum()
+        return noise * (len(numbers) + ROWS) / float(square + ROWS * expected)
+
+    return Prior(
+        bias_reg=precision(own.bias[of_own], spread), factor_reg=precision(own.factors[of_own], of_factors), power=0.0
+    )
+
+
+def _newcomers(ratings: Ratings) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    """Which ratings are of users who are taken for new, and which those are that are folded in; at random."""
+    random, user = np.random.default_rng(0), np.asarray(ratings.user)
+    users = random.permutation(np.unique(user))
+    theirs = np.isin(user, users[: min(MOST, int(TENTH * len(users)))])
+    order = np.lexsort((random.random(len(user)), user))
+    ordered = user[order]
+    place = np.empty(len(user), int)
+    place[order] = np.arange(len(user)) - np.searchsorted(ordered, ordered)
+    total = np.bincount(user, minlength=ratings.n_users)[user]
+    return theirs, place < np.minimum(TOLD, total // 2)

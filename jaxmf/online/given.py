@@ -68,17 +68,13 @@ def ready(model: Model, ratings: Ratings) -> Model:
         )
     square = _square(model, ratings)
     unit = float(unit_of(ratings))
-    rated = [np.bincount(rows, ratings.weight, size) > 0 for rows, size in _sides(ratings)]
-    params = _counted(model, *rated, unit)
+    of_users = np.flatnonzero(np.bincount(ratings.user, ratings.weight, ratings.n_users))
+    of_items = np.flatnonzero(np.bincount(ratings.item, ratings.weight, ratings.n_items))
+    params = _counted(model, of_users, of_items, unit)
     weight = float(np.sum(ratings.weight, dtype=float))
-    noise = (square / unit**2 * weight + RATINGS * NOISE) / (weight + RATINGS)
-    user, item = (
-        _prior(noise, own, other, of_own, of_other, default)
-        for own, other, of_own, of_other, default in (
-            (params.user, params.item, *rated, DEFAULT.user),
-            (params.item, params.user, *rated[::-1], DEFAULT.item),
-        )
-    )
+    left = (square / unit**2 * weight + RATINGS * NOISE) / (weight + RATINGS)
+    user = _prior(left, params.user.take(of_users), params.item.take(of_items), DEFAULT.user)
+    item = _prior(left, params.item.take(of_items), params.user.take(of_users), DEFAULT.item)
     return Model(jax.tree.map(jnp.asarray, params), Linear(np.float32(unit)), Priors(user, item))
 
 
@@ -117,10 +113,6 @@ def noise(model: Model, ratings: Ratings, scale: tuple[float, float]) -> float |
     return float(square / np.average(1 + unsure, weights=pairs.weight))
 
 
-def _sides(ratings: Ratings) -> tuple[tuple[Int[np.ndarray, " n"], int], ...]:
-    return (np.asarray(ratings.user), ratings.n_users), (np.asarray(ratings.item), ratings.n_items)
-
-
 def _square(model: Model, ratings: Ratings) -> float:
     """Mean square of what the rows leave of the ratings, less than what their mean leaves.
 
@@ -151,9 +143,7 @@ def _square(model: Model, ratings: Ratings) -> float:
     return square
 
 
-def _counted(
-    model: Model, of_users: Bool[np.ndarray, " users"], of_items: Bool[np.ndarray, " items"], unit: float
-) -> Params:
+def _counted(model: Model, of_users: Int[np.ndarray, " b"], of_items: Int[np.ndarray, " c"], unit: float) -> Params:
     """The rows from the average of those that are rated on, in this unit."""
     scale, params = float(model.kernel.unit), model.params
     (bias_u, w), (bias_i, h) = (
@@ -162,36 +152,23 @@ def _counted(
     )
     w = w * scale
     c, d, of_user, of_item = w[of_users].mean(0), h[of_items].mean(0), bias_u[of_users].mean(), bias_i[of_items].mean()
-    tables = (
-        Table((bias / unit).astype(np.float32), factors.astype(np.float32))
-        for bias, factors in (
-            (bias_u - of_user + (w - c) @ d, (w - c) / unit),
-            (bias_i - of_item + (h - d) @ c, h - d),
-        )
-    )
-    return Params(*tables, np.float32(float(params.offset) + of_user + of_item + c @ d))
+    user = Table((bias_u - of_user + (w - c) @ d) / unit, (w - c) / unit)
+    item = Table((bias_i - of_item + (h - d) @ c) / unit, h - d)
+    params = Params(user, item, np.asarray(float(params.offset) + of_user + of_item + c @ d))
+    return jax.tree.map(np.float32, params)
 
 
-def _prior(
-    noise: float,
-    own: Table,
-    other: Table,
-    of_own: Bool[np.ndarray, " rows"],
-    of_other: Bool[np.ndarray, " others"],
-    default: Prior,
-) -> Prior:
+def _prior(noise: float, own: Table, other: Table, default: Prior) -> Prior:
     """A side's prior: the noise's variance over its rows', beside rows whose factors spread as far as the bias does."""
     spread = NOISE / float(default.bias_reg)
-    length = float(np.square(other.factors[of_other], dtype=float).sum(1).mean())
+    length = float(np.square(other.factors, dtype=float).sum(1).mean())
     of_factors = spread / length if length > 0 else 1.0
 
     def precision(numbers: Float[np.ndarray, "..."], expected: float) -> float:
         square = np.square(numbers, dtype=float).reshape(len(numbers), -1).mean(1).sum()
         return noise * (len(numbers) + ROWS) / float(square + ROWS * expected)
 
-    return Prior(
-        bias_reg=precision(own.bias[of_own], spread), factor_reg=precision(own.factors[of_own], of_factors), power=0.0
-    )
+    return Prior(bias_reg=precision(own.bias, spread), factor_reg=precision(own.factors, of_factors), power=0.0)
 
 
 def _newcomers(ratings: Ratings) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:

@@ -61,7 +61,7 @@ def folded(rec):
 
 @pytest.mark.parametrize("kind", ["SVD", "SVDpp", "NMF"])
 def test_predictions_are_the_librarys(kind):
-    some = TRAIN.iloc[:1200]
+    some = TRAIN.iloc[:320]
     algorithm = fitted(some, kind, n_factors=3, n_epochs=40)
     rec = interop.adopt(jaxmf.surprise.from_surprise(algorithm), some, **NAMES)
     every = pd.MultiIndex.from_product([some["who"].unique(), some["what"].unique()], names=["who", "what"]).to_frame()

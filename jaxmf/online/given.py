@@ -19,14 +19,14 @@ from jaxmf.online.fold_in import fold_in_items, fold_in_users
 from jaxmf.online.laplace import leverage
 from jaxmf.training.evidence import NOISE, RATINGS, ROWS
 
-TENTH, MOST = 0.1, 500
-"""Share of the users that are taken for new, and the most of them."""
+GROUPS, MOST = 5, 500
+"""Groups of users of which each is taken for new, and how many users are enough."""
 
-TOLD = 50
-"""Most of such a user's ratings that are folded in, half of all at most."""
+EACH = 50
+"""Most of such a user's ratings that are folded in, half of all at most, and most of those that are then predicted."""
 
 ENOUGH, SAMPLE = 200, 2000
-"""Fewest ratings of theirs by which the noise is measured, and the most."""
+"""Fewest predicted ratings by which the noise is measured, and those whose leverage is."""
 
 PARTS = 2**16
 """Ratings at a time: what bounds the memory of a prediction on the host."""
@@ -82,9 +82,9 @@ def noise(model: Model, ratings: Ratings, scale: tuple[float, float]) -> float |
     """Variance of the noise such that standard deviations are right for new users, in squared units of the ratings.
 
     What given rows leave of the ratings that they were found with is too little, by how much only the library knows. So
-    a tenth of the users is taken for new: the items that they rated are solved without them, half of their ratings, at
-    most `TOLD`, are folded in, and the others' errors are measured. Their mean square is the noise's variance times
-    the mean of 1 + `jaxmf.laplace.leverage` of both rows.
+    a fifth of the users is taken for new: the items that they rated are solved without them, half of their ratings, at
+    most `EACH`, are folded in, and the others' errors are measured; then the next fifth, until `MOST` users are
+    through. The mean square is the noise's variance times the mean of 1 + `jaxmf.laplace.leverage` of both rows.
 
     Args:
         model: The model, from `ready`.
@@ -94,23 +94,34 @@ def noise(model: Model, ratings: Ratings, scale: tuple[float, float]) -> float |
     Returns:
         The variance; `None` where there are fewer than `ENOUGH` such ratings.
 
-    Cost: the fold-in of a tenth of the users, at most `MOST`, and of the items that they rated.
+    Cost: the fold-in of at most `MOST` users, and one to `GROUPS` times that of the items that they rated.
     """
-    theirs, told = _newcomers(ratings)
-    hidden = np.flatnonzero(theirs & ~told & (ratings.weight > 0))
-    if len(hidden) < ENOUGH:
+    group, place, told = _newcomers(ratings)
+    hidden = (group >= 0) & (place >= told) & (place < told + EACH) & (ratings.weight > 0)
+    if hidden.sum() < ENOUGH:
         return None
-    pairs = ratings.take(np.random.default_rng(0).permutation(hidden)[:SAMPLE])
-    items = np.unique(ratings.item[theirs])
-    others = ratings.take(~theirs & np.isin(ratings.item, items))
-    first = ratings.take(theirs & told)
-    before = fold_in_items(model, others, items=items)
-    before = fold_in_users(before, first, users=np.unique(ratings.user[theirs]))
-    predicted = np.clip(np.asarray(before.predict(pairs.user, pairs.item)), *scale)
-    unsure = leverage(before, first, pairs.user, pairs.item)
-    unsure = unsure + leverage(before.transpose(), others.transpose(), pairs.item, pairs.user)
-    square = np.average((pairs.rating - predicted) ** 2, weights=pairs.weight)
-    return float(square / np.average(1 + unsure, weights=pairs.weight))
+    parts = [(group == one, place < told, hidden) for one in range(group.max() + 1)]
+    square, whole = np.sum([_errors(model, ratings, part, scale) for part in parts], 0)
+    return float(square / whole)
+
+
+def _errors(
+    model: Model, ratings: Ratings, part: tuple[Bool[np.ndarray, " n"], ...], scale: tuple[float, float]
+) -> tuple[float, float]:
+    """Σ w e² of a group's hidden ratings, and Σ w (1 + leverage): which are the group's, which told, which hidden."""
+    theirs, told, hidden = part
+    users, items = np.unique(ratings.user[theirs]), np.unique(ratings.item[theirs])
+    others, first = ratings.take(~theirs & np.isin(ratings.item, items)), ratings.take(theirs & told)
+    met = fold_in_users(fold_in_items(model, others, items=items), first, users=users)
+    at = np.random.default_rng(0).permutation(np.flatnonzero(theirs & hidden))
+    pairs = ratings.take(at)
+    errors = pairs.rating - np.clip(np.asarray(met.predict(pairs.user, pairs.item)), *scale)
+    some = pairs.take(slice(0, SAMPLE // GROUPS))
+    unsure = leverage(met, first, some.user, some.item)
+    unsure = unsure + leverage(met.transpose(), others.transpose(), some.item, some.user)
+    weight = np.asarray(pairs.weight, float)
+    mean = float(np.mean(unsure)) if len(pairs) else 0.0
+    return float(weight @ errors**2), float(weight.sum()) * (1 + mean)
 
 
 def _square(model: Model, ratings: Ratings) -> float:
@@ -171,14 +182,18 @@ def _prior(noise: float, own: Table, other: Table, default: Prior) -> Prior:
     return Prior(bias_reg=precision(own.bias, spread), factor_reg=precision(own.factors, of_factors), power=0.0)
 
 
-def _newcomers(ratings: Ratings) -> tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
-    """Which ratings are of users who are taken for new, and which those are that are folded in; at random."""
+def _newcomers(
+    ratings: Ratings,
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Of each rating its user's group, −1 where there is none; its place among theirs, at random; how many are told."""
     random, user = np.random.default_rng(0), np.asarray(ratings.user)
     users = random.permutation(np.unique(user))
-    theirs = np.isin(user, users[: min(MOST, int(TENTH * len(users)))])
+    size = max(1, min(MOST, len(users) // GROUPS))
+    groups = min(GROUPS, -(-MOST // size))
+    group = np.full(ratings.n_users, -1)
+    group[users[: groups * size]] = np.arange(min(len(users), groups * size)) // size
     order = np.lexsort((random.random(len(user)), user))
-    ordered = user[order]
     place = np.empty(len(user), int)
-    place[order] = np.arange(len(user)) - np.searchsorted(ordered, ordered)
+    place[order] = np.arange(len(user)) - np.searchsorted(user[order], user[order])
     total = np.bincount(user, minlength=ratings.n_users)[user]
-    return theirs, place < np.minimum(TOLD, total // 2)
+    return group[user], place, np.minimum(EACH, total // 2)

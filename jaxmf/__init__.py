@@ -10,7 +10,7 @@ from jaxmf.model import kernels, likelihoods, links, objective, params, posterio
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
 from jaxmf.naming import name_functions
-from jaxmf.online import asking, drift, fold_in, laplace, update
+from jaxmf.online import asking, drift, fold_in, given, laplace, update
 from jaxmf.serving import choosing, explain, judging, neighbours, recommend
 from jaxmf.serving.recommender import Recommender
 from jaxmf.training import als, evidence, gibbs, loop, notebook, rehearsal, sgd, tune
@@ -40,6 +40,7 @@ __all__ = [
     "features",
     "fold_in",
     "gibbs",
+    "given",
     "histories",
     "interop",
     "judging",

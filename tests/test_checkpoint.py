@@ -52,7 +52,7 @@ def assert_same(one: Recommender, other: Recommender) -> None:
     jax.tree.map(np.testing.assert_array_equal, one.model.params, other.model.params)
     jax.tree.map(np.testing.assert_array_equal, one.ratings, other.ratings)
     assert (one.users, one.items) == (other.users, other.items)
-    for name in ("columns", "scale", "frozen", "library"):
+    for name in ("columns", "scale", "frozen", "library", "measured"):
         assert getattr(one, name) == getattr(other, name)
     np.testing.assert_array_equal(one.predict(FRAME), other.predict(FRAME))
 
@@ -286,6 +286,7 @@ def links_of(n):
         (lambda _, d: d["settings"].update(frozen=[-1, 0]), "frozen must be"),
         (lambda _, d: d["settings"].update(frozen=[0]), "frozen must be"),
         (lambda _, d: d["settings"].update(library="spark"), "library must be one of .*, got 'spark'"),
+        (lambda _, d: d["settings"].update(measured=-1.0), "measured must be a positive finite number or none, got -1"),
         (lambda _, d: d["settings"].update(columns=["a", 3, "c", None, None]), "columns must have names"),
         (lambda a, _: a.update({"params.user.bias": np.float32([0, np.nan, 0])}), "params.user.bias holds nan"),
         (lambda a, _: a.update({"params.item.factors": np.full((3, 2), -np.inf, np.float32)}), "factors holds -inf"),

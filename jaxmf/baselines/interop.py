@@ -1,30 +1,36 @@
 """Models of other libraries as a `Model` of the linear kernel: their arrays in, so that none of them is imported.
 
-Their rows can then be folded into, ranked and kept here. A fold-in solves for this package's objective: give it a prior
-that suits what the library was trained with.
+Their rows can then be folded into, ranked and kept here. A fold-in solves for this package's objective, under priors
+that `adopt` finds in the ratings, and for models of clicks under those of the library's own objective.
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ScalarLike
 from numpy.typing import ArrayLike
 
-from jaxmf.data.ratings import Vocabulary
+from jaxmf.baselines.adopting import Converted, adopt
+from jaxmf.data.arrays import Frame, to_frame, to_numbers
+from jaxmf.data.ids import Vocabulary
 from jaxmf.model.kernels import Clicks, Linear
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
 from jaxmf.model.priors import Prior, check
 from jaxmf.model.tables import Table
 
-
-class Converted(NamedTuple):
-    """A model with the ids of its rows."""
-
-    model: Model
-    users: Vocabulary
-    items: Vocabulary
+__all__ = [
+    "Bias",
+    "Converted",
+    "adopt",
+    "from_cmfrec",
+    "from_factors",
+    "from_implicit",
+    "from_irspack",
+    "from_lenskit",
+    "from_spark",
+]
 
 
 def from_factors(
@@ -180,6 +186,51 @@ def from_cmfrec(
     factors = _shared(a, k_user, "user"), _shared(b, k_item, "item")
     user_bias, item_bias = (None if bias is None or np.size(bias) == 0 else bias for bias in (user_bias, item_bias))
     return from_factors(*factors, user_bias=user_bias, item_bias=item_bias, offset=glob_mean)
+
+
+def from_spark(
+    user_factors: Frame, item_factors: Frame, *, alpha: ScalarLike | None = None, reg: ScalarLike = 0.1
+) -> Converted:
+    """A model of Spark's `ALS`, with its ids: its prediction is wᵤ·hᵢ.
+
+    A fold-in into one of implicit preferences, whose `alpha` is given, gives Spark's own row where each click's weight
+    is 1 + 1/alpha: Spark adds 1 to alpha times how often, and `Clicks` does not. Of more clicks than one of a pair the
+    regularisation counts each, and Spark's counts the pair.
+
+    Args:
+        user_factors: The fitted model's `userFactors.toPandas()`: columns `id` and `features`.
+        item_factors: Its `itemFactors.toPandas()`.
+        alpha: Its `alpha`, where it was fitted with `implicitPrefs=True`.
+        reg: Likewise its `regParam`.
+
+    Raises:
+        ValueError: As `from_factors`, or if a column is missing, an id comes twice, or `alpha` or `reg` is not
+            positive.
+
+    Example:
+        >>> users, items = {"id": [7], "features": [[1.0, 2.0]]}, {"id": [3, 1], "features": [[3.0, 0.5], [1.0, 0.0]]}
+        >>> model, _, known = from_spark(users, items)
+        >>> model.predict(np.array([0]), known.encode([1]))
+        Array([1.], dtype=float32)
+    """
+    (users, user), (items, item) = _of_frame(user_factors, "user"), _of_frame(item_factors, "item")
+    if alpha is None:
+        return Converted(from_factors(user, item), users, items)
+    kernel = Clicks(1 / _positive("alpha", alpha), "linear", doubly=False)
+    prior = Prior(factor_reg=_positive("reg", reg) / alpha, power=1.0)
+    return Converted(_of_clicks(user, item, kernel, prior), users, items)
+
+
+def _of_frame(frame: Frame, side: str) -> tuple[Vocabulary, np.ndarray]:
+    """The ids and the factors of a frame of Spark's."""
+    table = to_frame(frame)
+    missing = {"id", "features"} - set(table.columns)
+    if missing:
+        raise ValueError(
+            f"no column {min(missing)!r} in the frame of {side}s, which has {table.columns}: give the fitted model's "
+            f"{side}Factors.toPandas()"
+        )
+    return Vocabulary(table["id"]), to_numbers(table["features"], f"{side} factors")
 
 
 def _factors(factors: ArrayLike, side: str) -> np.ndarray:

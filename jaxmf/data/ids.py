@@ -36,7 +36,7 @@ class Vocabulary:
         """
         index = to_index(ids, "the ids")
         if not index.is_unique:
-            twice = index[index.duplicated()][0]
+            twice = index[index.duplicated()].tolist()[0]
             raise ValueError(f"id {twice!r} comes more than once: a row has one id; drop the duplicates")
         self._layers = (index,)
 

@@ -40,7 +40,7 @@ TEXTS: dict[str, Any] = {"uuid": UUID, "date": date, "decimal": Decimal}
 """Kinds of ids that their text says whole."""
 
 SIDES = ("users", "items")
-SETTINGS = ("columns", "scale", "frozen", "library")
+SETTINGS = ("columns", "scale", "frozen", "library", "measured")
 ANEW = "save the checkpoint anew"
 
 
@@ -245,7 +245,10 @@ def _to_settings(document: Document, sizes: tuple[int, int]) -> dict[str, Any]:
         raise ValueError(f"frozen must be numbers of users and items, at most {sizes}, got {frozen}: {ANEW}")
     if library not in LIBRARIES:
         raise ValueError(f"library must be one of {LIBRARIES}, got {library!r}: {ANEW}")
-    return {"columns": columns, "scale": (low, high), "frozen": frozen, "library": library}
+    measured = document.get("measured")  # a checkpoint from before there was one has none
+    if measured is not None and not 0 < measured < np.inf:
+        raise ValueError(f"measured must be a positive finite number or none, got {measured}: {ANEW}")
+    return {"columns": columns, "scale": (low, high), "frozen": frozen, "library": library, "measured": measured}
 
 
 def _check_kind(name: str, array: np.ndarray, kind: str) -> None:

@@ -48,6 +48,7 @@ class State:
         scale: Smallest and largest rating seen.
         columns: Names of the frames' columns, for the recommenders that it is made into.
         library: The frames' library, likewise.
+        measured: The noise as the recommender that it began as had it `measured`, likewise.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class State:
         check_priors(like.model)  # once: what is learnt later changes none of them
         ratings = like.ratings
         self.batch, self.fitted = batch, fitted
-        self.scale, self.columns, self.library = like.scale, like.columns, like.library
+        self.scale, self.columns, self.library, self.measured = like.scale, like.columns, like.library, like.measured
         self.noise = _noise(like) if noise is None else noise
         self.mood = mood or Mood(len(like.users))
         sides = ((like.users, ratings), (like.items, ratings.transpose()))
@@ -193,6 +194,7 @@ class State:
             self.columns,
             self.scale,
             library=self.library,
+            measured=self.measured,
         )
 
     def _errors(self, events: Sequence[Event]) -> tuple[list[float], Float[np.ndarray, " n"]]:

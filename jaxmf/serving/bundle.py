@@ -34,6 +34,7 @@ class Bundle:
         scale: Smallest and largest rating seen, which predictions are clipped to.
         frozen: How many of the first users and items have no history here, so that their rows can't be solved again.
         library: The frames' library, where no frame is given.
+        measured: A point estimate's `noise`, where it was measured on ratings that its rows were found without.
     """
 
     layered: Layered
@@ -44,6 +45,7 @@ class Bundle:
     scale: tuple[float, float]
     frozen: tuple[int, int] = (0, 0)
     library: str = "pandas"
+    measured: float | None = None
 
     def __repr__(self) -> str:
         model = self.layered.model
@@ -89,8 +91,8 @@ class Bundle:
 
     @cached_property
     def noise(self) -> float:
-        """Variance of a point estimate's noise about its predictions: O(history), once."""
-        return models.noise(self.model, self.history)
+        """Variance of a point estimate's noise about its predictions: O(history), once, unless it was `measured`."""
+        return models.noise(self.model, self.history) if self.measured is None else self.measured
 
     @property
     def ratings(self) -> Ratings:

@@ -138,7 +138,7 @@ def served(args: Load) -> Iterator[str]:
         yield args.url
         return
     with tempfile.TemporaryDirectory() as folder:
-        begin, port = start.Start(Path(folder) / "start", args.rank), _free_port()
+        begin, port = start.Start(Path(folder) / "start", rank=args.rank), _free_port()
         start.main(begin)
         command = [sys.executable, "-m", "jaxmf.live", f"{folder}/live", "--start", begin.out, "--port", port]
         with (Path(folder) / "log").open("w+") as log:

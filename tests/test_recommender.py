@@ -391,7 +391,7 @@ def test_it_costs_its_arrays(als, ratings):
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((als.model.params, als.ratings)))
     assert held == 4 * (70 * 4 + 1) + 4 * 4 * len(ratings)
     assert {type(value).__name__ for value in vars(als).values()} == {
-        "Layered", "Model", "Vocabulary", "History", "Columns", "tuple", "str"
+        "Layered", "Model", "Vocabulary", "History", "Columns", "tuple", "str", "NoneType"
     }  # fmt: skip
     assert als.layered.model is als.model
     assert len(als.layered.beside) == ROOM

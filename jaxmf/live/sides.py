@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
+from jaxmf.data.histories import PADDING, Block
 from jaxmf.data.ids import kind
 from jaxmf.data.ratings import Ratings
 from jaxmf.live.events import Id
@@ -84,3 +85,9 @@ def numbered(side: Side, other: Side, rows: ArrayLike) -> Ratings:
     rows = np.unique(np.asarray(rows, np.int32))
     found = side.ledger.ratings(rows, len(other.ids.of_row))
     return found.replace(user=rows[found.user], n_users=len(side.ids.of_row))
+
+
+def renumbered(stack: Block, rows: Int[np.ndarray, " b"]) -> Block:
+    """The stack with the numbers that its rows have in their table."""
+    real = stack.rows < len(rows)
+    return stack.replace(rows=np.where(real, rows[np.where(real, stack.rows, 0)], PADDING).astype(np.int32))

@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
-from jaxmf.data.histories import CACHED_PAGES, PADDING, Block, blocks, packed_row
+from jaxmf.data.histories import CACHED_PAGES, blocks, packed_row
 from jaxmf.data.history import History
 from jaxmf.data.ids import Vocabulary, kind
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.live.events import Event
 from jaxmf.live.ledger import Ledger
 from jaxmf.live.mood import Mood
-from jaxmf.live.sides import Ids, Side, leave, numbered
+from jaxmf.live.sides import Ids, Side, leave, numbered, renumbered
 from jaxmf.model.kernels import Clicks
 from jaxmf.model.model import Model
 from jaxmf.model.posterior import Posterior
@@ -250,7 +250,7 @@ class State:
             table = update_user(table, frozen, np.int32(rows[0]), packed)
         else:
             for stack in blocks(ratings, pages=CACHED_PAGES, ladder=True):
-                for block in unstack(_renumbered(stack, rows)):
+                for block in unstack(renumbered(stack, rows)):
                     table = update(table, frozen, block)
         model = model.with_users(table).advanced()
         side.changes[rows] = 0
@@ -298,9 +298,3 @@ def _shown(bias: Float[Array, "*draws items"], hidden: Bool[AnyArray, " items"])
 def _noise(like: Recommender) -> float:
     """What `State.noise` says."""
     return like.noise if isinstance(like.model, Model) and len(like.history) and not like.clicked else 0.0
-
-
-def _renumbered(stack: Block, rows: Int[np.ndarray, " b"]) -> Block:
-    """The stack with the numbers that its rows have in their table."""
-    real = stack.rows < len(rows)
-    return stack.replace(rows=np.where(real, rows[np.where(real, stack.rows, 0)], PADDING).astype(np.int32))

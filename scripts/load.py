@@ -1,6 +1,8 @@
 """Many clients at once against the server, on this machine: how many requests a second, and how long each takes.
 
 A fifth of the requests are strangers' sessions; the rest are events, recommendations and predictions in equal parts.
+Clients ask at times of their own, as people do, so that a slow answer is no reprieve: what a request takes counts from
+when it was due, also where its client was still waiting for the answer before.
 """
 
 import asyncio
@@ -8,6 +10,7 @@ import contextlib
 import dataclasses
 import ipaddress
 import json
+import math
 import os
 import random
 import signal
@@ -42,7 +45,9 @@ class Load:
     url: str | None = None
     """The server, on this machine; else one is started and ended."""
     clients: int = 50
-    """Clients at once, 500 at most; each waits for an answer before it asks again."""
+    """Clients at once, 500 at most, each with one connection."""
+    rate: float = 350.0
+    """Requests a second that fall due, of all clients together; 0: each asks again once it has its answer."""
     seconds: float = 30.0
     """How long, 600 at most."""
     rank: int = 32
@@ -62,6 +67,7 @@ class Client:
     host: str
     port: int
     key: str | None
+    every: float
     random: random.Random
     films: list[int]
     users: list[int]
@@ -69,16 +75,19 @@ class Client:
     errors: list[str]
 
     async def run(self, until: float) -> None:
-        """Ask until then."""
+        """Ask until then, every so many seconds from some moment of the first of them on."""
         reader, writer = await asyncio.open_connection(self.host, self.port)
-        while time.perf_counter() < until:
+        due = time.perf_counter() + self.random.random() * self.every
+        while due < until:
             kind, head, body = self.request()
-            began = time.perf_counter()
+            await asyncio.sleep(due - time.perf_counter())
+            began = due if self.every else time.perf_counter()
             writer.write(self.bytes(head, body))
             status, answer = await _answer(reader)
             self.taken[kind].append(time.perf_counter() - began)
             if status != 200 or (kind == "events" and b'"refused"' in answer):
                 self.errors.append(f"{head}: {status} {answer[:200]!r}")
+            due = due + self.every if self.every else time.perf_counter()
         writer.close()
         await writer.wait_closed()
 
@@ -112,19 +121,16 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return int(head[9:12]), await reader.readexactly(length)
 
 
-async def loaded(args: Load, url: str) -> tuple[dict[str, list[float]], list[str], float]:
-    """Times by kind of request, errors, and how long it took."""
-    frame = jaxmf.datasets.movielens_small_frame()
-    films, users = frame["movieId"].unique().tolist(), frame["userId"].unique().tolist()
+async def loaded(
+    args: Load, url: str, *, films: list[int], users: list[int]
+) -> tuple[dict[str, list[float]], list[str], float]:
+    """Seconds by kind of request, errors, and how many seconds it took."""
     taken: dict[str, list[float]] = {kind: [] for kind in ("session", "events", "recommendations", "predictions")}
     errors: list[str] = []
-    at = urlsplit(url)
-    clients = [
-        Client(
-            at.hostname or "", at.port or 80, args.key, random.Random(f"{args.seed} {one}"), films, users, taken, errors
-        )
-        for one in range(args.clients)
-    ]
+    at, every = urlsplit(url), args.clients / args.rate if args.rate else 0.0
+    where = at.hostname or "", at.port or 80, args.key, every
+    seeds = [random.Random(f"{args.seed} {one}") for one in range(args.clients)]
+    clients = [Client(*where, seed, films, users, taken, errors) for seed in seeds]
     began = time.perf_counter()
     ended = await asyncio.gather(*(one.run(began + args.seconds) for one in clients), return_exceptions=True)
     errors += [f"a client ended: {error!r}" for error in ended if error is not None]
@@ -148,7 +154,10 @@ def served(args: Load) -> Iterator[str]:
                 yield f"http://127.0.0.1:{port}"
             finally:
                 process.send_signal(signal.SIGTERM)
-                process.wait(60)
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
 
 
 def _wait(process: subprocess.Popen, port: int, log: str) -> None:
@@ -176,6 +185,8 @@ def check(args: Load) -> None:
         raise ValueError(
             f"{args.clients} clients for {args.seconds} s: give 1 to {MOST_CLIENTS}, and up to {MOST_SECONDS} s"
         )
+    if not 0 <= args.rate < math.inf:
+        raise ValueError(f"--rate {args.rate}: a number of requests a second, or 0 for as many as are answered")
     host = urlsplit(args.url or "http://127.0.0.1").hostname
     if host != "localhost" and not ipaddress.ip_address(host or "0.0.0.0").is_loopback:
         raise ValueError(f"--url {args.url}: a load is for a server on this machine, such as http://127.0.0.1:8000")
@@ -186,9 +197,27 @@ def main(args: Load) -> None:
     check(args)
     if args.json is not None:
         common.check_writable(f"--json {args.json}", args.json)
+    frame = jaxmf.datasets.movielens_small_frame()
+    films, users = frame["movieId"].unique().tolist(), frame["userId"].unique().tolist()
     with served(args) as url:
-        taken, errors, seconds = asyncio.run(loaded(args, url))
-    ms = {kind: 1e3 * np.array(times) for kind, times in taken.items()}
+        taken, errors, seconds = asyncio.run(loaded(args, url, films=films, users=users))
+    for error in errors[:5]:
+        common.say(f"error: {error}")
+    result = measured(taken, errors, seconds)
+    common.say("\n" + common.text(result))
+    if args.json is not None:
+        args.json.write_text(json.dumps(result) + "\n")
+
+
+def measured(taken: dict[str, list[float]], errors: list[str], seconds: float) -> dict[str, float]:
+    """The numbers of a run, after a table by kind of request.
+
+    Raises:
+        ValueError: If nothing was answered.
+    """
+    ms = {kind: 1e3 * np.array(times) for kind, times in taken.items() if times}
+    if not ms:
+        raise ValueError(f"nothing was answered; the first error: {errors[0] if errors else 'none'}")
     ms["all"] = np.concatenate(list(ms.values()))
     rows = [
         {
@@ -196,23 +225,17 @@ def main(args: Load) -> None:
             "number": len(of),
             "p50 ms": np.median(of),
             "p99 ms": np.percentile(of, 99),
-            "max ms": of.max(),
+            "max ms": max(of),
         }
         for kind, of in ms.items()
-        if len(of)
     ]
-    common.show(f"{args.clients} clients for {seconds:.1f} s on {os.cpu_count()} cores", rows)
-    for error in errors[:5]:
-        common.say(f"error: {error}")
-    result = {
+    common.show(f"{seconds:.1f} s on {os.cpu_count()} cores", rows)
+    return {
         "errors": len(errors),
         "p50_ms": float(np.median(ms["all"])),
         "p99_ms": float(np.percentile(ms["all"], 99)),
         "requests_per_second": len(ms["all"]) / seconds,
     }
-    common.say("\n" + common.text(result))
-    if args.json is not None:
-        args.json.write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

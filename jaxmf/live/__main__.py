@@ -30,6 +30,9 @@ TURN = 0.0005
 """Seconds until Python's threads take turns: the model's come to it often and briefly, and a tenth of what is usual
 spares them most of the wait for the event loop's."""
 
+REST = 0.1
+"""Seconds that records of the log may wait for others, with which they are written."""
+
 
 @dataclasses.dataclass
 class Serve:
@@ -77,13 +80,14 @@ def main(args: Serve) -> None:
         live.warm()
         gc.collect()
         gc.freeze()  # what is there stays: looking through it again would stop all requests for half a second
-        logger.info(json.dumps({"warm": round(time.perf_counter() - began, 1), "model": repr(live)}))
+        logger.info({"warm": round(time.perf_counter() - began, 1), "model": repr(live)})
     config = uvicorn.Config(
         application(live, keys=keys, titles=titles),
         host=args.host,
         port=args.port,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=PATIENCE,
     )
@@ -108,13 +112,22 @@ class Records(QueueHandler):
         return record
 
 
+class Listener(QueueListener):
+    """A thread that writes what was logged, and is woken a few times a second: each time costs the others a turn."""
+
+    def dequeue(self, block: bool) -> logging.LogRecord:
+        """The next record, of those that came meanwhile."""
+        if self.queue.empty():
+            time.sleep(REST)
+        return super().dequeue(block)
+
+
 class Lines(logging.Formatter):
     """A line of JSON a record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """With the message's own fields, where it has some."""
-        text = record.getMessage()
-        said = json.loads(text) if text.startswith("{") else {"message": text}
+        """With the message's own fields, where it is a mapping of some."""
+        said = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
         if record.exc_info:
             said["error"] = self.formatException(record.exc_info)
         at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z")
@@ -126,7 +139,7 @@ def keep_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
     lines = queue.SimpleQueue()
-    listener = QueueListener(lines, handler)
+    listener = Listener(lines, handler)
     listener.start()
     atexit.register(listener.stop)  # with what is still in the queue
     logging.basicConfig(level=logging.WARNING, handlers=[Records(lines)])

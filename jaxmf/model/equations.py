@@ -71,8 +71,25 @@ class _Observed(NamedTuple):
     curvature: Callable[[Table], Float[Array, " b"]]
 
 
+def matrices(problem: Problem, x: Table) -> Float[Array, "b c c"]:
+    """A of `linearised`, a matrix a row."""
+
+    def held(unit: Float[Array, " c"]) -> Float[Array, "b c"]:
+        return problem.held(Table.of_matrix(jnp.broadcast_to(unit, x.matrix().shape))).matrix()
+
+    return _grams(problem, x)[0] + jax.vmap(held, out_axes=2)(jnp.eye(x.rank + 1))
+
+
 def _by_grams(problem: Problem, x: Table) -> _Observed:
     """By each row's Gram matrix."""
+    gram, rhs, squares = _grams(problem, x)
+    traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
+    matvec = _by_matrix(gram)
+    return _Observed(matvec, rhs, traces, squares, lambda d: d.dot(matvec(d)))
+
+
+def _grams(problem: Problem, x: Table) -> tuple[Float[Array, "b c c"], Table, Float[Array, " b"]]:
+    """JᵀWJ, JᵀWe and Σ w e² of each row."""
     b, axes = len(x), layout(x.rank)
     columns = axes.index("k")
 
@@ -82,10 +99,7 @@ def _by_grams(problem: Problem, x: Table) -> _Observed:
         gram = jnp.einsum(f"{axes},{axes.replace('k', 'l')}->pkl", flat, flat)
         return by_row(part, b, gram), _transposed(part, b, j, error, x.rank), _squares(part, b, error)
 
-    gram, rhs, squares = sum_parts(grams, problem.block)
-    traces = gram[:, 0, 0], jnp.trace(gram[:, 1:, 1:], axis1=1, axis2=2)
-    matvec = _by_matrix(gram)
-    return _Observed(matvec, rhs, traces, squares, lambda d: d.dot(matvec(d)))
+    return sum_parts(grams, problem.block)
 
 
 def _by_ratings(problem: Problem, x: Table) -> _Observed:

@@ -1,7 +1,6 @@
 """The door of the server: bodies of a bounded size, a line of log a request, and no error that tells of the inside."""
 
 import asyncio
-import json
 import logging
 import random
 import time
@@ -70,7 +69,7 @@ class Door:
         self._answered(method, route, answer.status, seconds)
         said = {"request": answer.id, "method": method, "route": route, "status": answer.status}
         said |= {"ms": round(1e3 * seconds, 2), "key": scope["state"].get("key")}
-        ACCESS.info(json.dumps(said))
+        ACCESS.info(said)
 
 
 class _Answer:

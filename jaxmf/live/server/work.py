@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -17,6 +18,10 @@ Documents = Sequence[Mapping[str, Any]]
 
 LINGER = 0.002
 """Seconds that the first of a batch of events waits for others: the write to disk that they share takes longer."""
+
+REST = 0.02
+"""Most seconds that events wait once a batch is done, else for as long as it took: a model that is told of events half
+of the time has the other half for questions, and larger batches, which cost hardly more than small ones."""
 
 
 class FullError(Exception):
@@ -62,7 +67,8 @@ class Together(Generic[Q, A]):
             room: How much may wait.
             most: How much is done at once, where it came as several.
             size: How much one is.
-            linger: Seconds that the first waits for others.
+            linger: Seconds that the first waits for others; if any, what comes while a batch is done waits for as long
+                again, `REST` at most, unless it fills a batch.
         """
         self.waiting = 0
         self._work, self._threads, self._size = work, threads, size
@@ -95,12 +101,14 @@ class Together(Generic[Q, A]):
         """Do batches until nothing waits."""
         await asyncio.sleep(self._linger)
         while self._queue:
-            batch = self._next()
+            began, batch = time.perf_counter(), self._next()
             ran = asyncio.get_running_loop().run_in_executor(self._threads, self._each, [one for one, _ in batch])
             (found,) = await asyncio.gather(ran, return_exceptions=True)
             for at, (one, future) in enumerate(batch):
                 self.waiting -= self._size(one)
                 _give(future, found if isinstance(found, BaseException) else found[at])
+            if self._linger and 0 < self.waiting < self._most:
+                await asyncio.sleep(min(REST, time.perf_counter() - began))
         self._task = None
 
     def _next(self) -> list[tuple[Q, "asyncio.Future[A]"]]:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Load:
     """The server, on this machine; else one is started and ended."""
     clients: int = 50
     """Clients at once, 500 at most, each with one connection."""
-    rate: float = 350.0
+    rate: float = 320.0
     """Requests a second that fall due, of all clients together; 0: each asks again once it has its answer."""
     seconds: float = 30.0
     """How long, 600 at most."""
@@ -77,6 +78,13 @@ class Client:
     async def run(self, until: float) -> None:
         """Ask until then, every so many seconds from some moment of the first of them on."""
         reader, writer = await asyncio.open_connection(self.host, self.port)
+        try:
+            await self._ask(reader, writer, until)
+        finally:
+            writer.close()
+        await writer.wait_closed()
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, until: float) -> None:
         due = time.perf_counter() + self.random.random() * self.every
         while due < until:
             kind, head, body = self.request()
@@ -88,8 +96,6 @@ class Client:
             if status != 200 or (kind == "events" and b'"refused"' in answer):
                 self.errors.append(f"{head}: {status} {answer[:200]!r}")
             due = due + self.every if self.every else time.perf_counter()
-        writer.close()
-        await writer.wait_closed()
 
     def request(self) -> tuple[str, str, Any]:
         """A kind, a method with its path, and a body."""
@@ -101,7 +107,7 @@ class Client:
         if draw < 0.2 + 0.8 / 3:
             if self.random.random() < FRESH:
                 user = 10**9 + self.random.randrange(10**9)
-            event = {"id": f"{self.random.getrandbits(96):x}", "kind": "rating", "user": user, "item": rated[0]}
+            event = {"id": uuid.uuid4().hex, "kind": "rating", "user": user, "item": rated[0]}
             return "events", "POST /events", [event | {"rating": self.random.randint(1, 10) / 2}]
         if draw < 0.2 + 1.6 / 3:
             return "recommendations", f"GET /users/{user}/recommendations", None

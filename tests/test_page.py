@@ -13,11 +13,10 @@ import httpx2 as httpx
 import numpy as np
 import pandas as pd
 import pytest
-import uvicorn
+from web import served
 
 import jaxmf
 from jaxmf.live import Live
-from jaxmf.live.server.app import application
 from jaxmf.live.server.keys import Keys, made
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright, of the extra `docs`")
@@ -52,22 +51,6 @@ CONTRAST = """
 """The contrast of every text that is shown with what is behind it, by WCAG's formula."""
 
 
-@contextlib.contextmanager
-def served(live, **settings):
-    """The address of a server in a thread of this process."""
-    server = uvicorn.Server(uvicorn.Config(application(live, **settings), port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def chromium():
     with playwright.sync_playwright() as running:
@@ -80,7 +63,7 @@ def chromium():
 def serve():
     """Serve models until the test's pages are closed, which ask to the last."""
     with contextlib.ExitStack() as until:
-        yield lambda live, **settings: until.enter_context(served(live, **settings))
+        yield lambda live, **settings: f"{until.enter_context(served(live, **settings))}/"
 
 
 @pytest.fixture

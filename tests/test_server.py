@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import schemathesis
-import uvicorn
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 from jax import monitoring
 from sqlalchemy.exc import OperationalError
+from web import served
 
 import jaxmf
 from jaxmf.live import Live, Predicted
@@ -557,31 +557,18 @@ def test_others_need_a_key_to_reach_it(tmp_path):
         main(Serve(tmp_path, host="0.0.0.0"))
 
 
-@pytest.fixture
-def served(live):
-    """The URL of a server in a thread of this process."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(application(live), port=port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
-
-
-def test_the_openapi_keeps_what_it_says(served):
+def test_the_openapi_keeps_what_it_says(live):
     """Schemathesis's requests, of all that the schema allows and forbids; `JAXMF_CASES=1000` is for a long evening."""
     cases = int(os.environ.get("JAXMF_CASES", "10"))
-    for found in schemathesis.openapi.from_url(f"{served}/openapi.json").get_all_operations():
-        for mode in schemathesis.GenerationMode:
+    with served(live) as url:
+        for found in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
+            for mode in schemathesis.GenerationMode:
 
-            @settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-            @given(case=found.ok().as_strategy(generation_mode=mode))
-            def check(case):
-                assume("92233720368547" not in repr(case.body))  # the bound of an id, which the tool makes a float
-                case.call_and_validate()
+                @settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+                @given(case=found.ok().as_strategy(generation_mode=mode))
+                def check(case):
+                    assume("92233720368547" not in repr(case.body))  # the bound of an id, which the tool makes a float
+                    case.call_and_validate()
 
-            with contextlib.suppress(Unsatisfiable):  # a request that takes nothing has nothing that could be wrong
-                check()
+                with contextlib.suppress(Unsatisfiable):  # a request that takes nothing has nothing that could be wrong
+                    check()

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import jaxmf
 from jaxmf.live import Live
+from jaxmf.live.chores import Chores
 from jaxmf.live.drift import WINDOW, Drift
 from jaxmf.live.events import Event, parse
 from jaxmf.live.ledger import Ledger
@@ -660,7 +661,12 @@ def test_no_two_batches_have_one_number(tmp_path):
 
 
 def test_settings_and_ids_that_make_no_sense_are_refused(tmp_path):
-    for wrong, said in (({"every": 0}, "every must be"), ({"refit": -1.0}, "refit must be"), ({"refit": "x"}, "refit")):
+    for wrong, said in (
+        ({"every": 0}, "every must be"),
+        ({"refit": -1.0}, "refit must be"),
+        ({"refit": "x"}, "refit"),
+        ({"worse": -1.0}, "worse must be"),
+    ):
         with pytest.raises(ValueError, match=said):
             Live.create(tmp_path / "live", fitted(), **wrong)
     halves = jaxmf.Recommender.fit(FRAME.assign(user=FRAME["user"] + 0.5), rank=2, epochs=1)
@@ -750,6 +756,104 @@ def test_it_is_fitted_anew_by_itself_once_enough_is_new(tmp_path):
     live = Live.create(tmp_path / "live", fitted(), refit=0.05)
     told(live, [event for event in happening(40) if event["kind"] == "rating"])
     assert live.settled(timeout=300)
+
+
+def test_it_is_fitted_anew_by_itself_once_it_foresees_less(tmp_path, monkeypatch):
+    """Whose ratings turn round is a stranger to the model; after the fit what it foresees is measured anew."""
+    monkeypatch.setattr("jaxmf.live.live.WINDOW", 20)
+    monkeypatch.setattr("jaxmf.live.drift.WINDOW", 20)
+    events = [event for event in happening(200) if event["kind"] == "rating"]
+    live = Live.create(tmp_path / "live", fitted(), worse=0.5)
+    told(live, [event | {"rating": 3.0} for event in events[:40]])
+    assert not live.settled()
+    told(
+        live,
+        [
+            event | {"id": f"turned {event['id']}", "rating": 5.0 - 4 * (at % 2)}
+            for at, event in enumerate(events[40:80])
+        ],
+    )
+    assert live.drift.last > 1.5 * live.drift.first
+    assert live.settled(timeout=300)
+    assert live.drift.seen == 0
+    live.close()
+
+
+def test_what_failed_is_tried_again_ever_later(caplog):
+    chores, tried = Chores(), []
+
+    def fails():
+        tried.append(at)
+        raise OSError("no space left on device")
+
+    for at in range(40):
+        chores.do("a chore", fails, called=at == 0)
+    assert tried == [0, 1, 3, 7, 15, 31]
+    assert caplog.text.count("a chore failed, and is tried again") == len(tried)
+    for at in range(40, 60):
+        chores.do("a chore", lambda: tried.append(at), called=False)  # noqa: B023 it is called here
+    assert tried[6:] == [47]
+
+
+FULL = """
+import json, logging, resource, signal, sys
+from jaxmf.live import Live
+logging.disable()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+live, batches = Live.open(sys.argv[1]), json.load(sys.stdin)
+log = sum(path.stat().st_size for path in live._home.folder.glob("events.db*"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (log + 40_000, resource.RLIM_INFINITY))
+learnt = refused = 0
+for batch in batches:
+    try:
+        learnt += sum(ack.status == "learnt" for ack in live.tell(batch))
+    except Exception as error:
+        refused += 1
+        assert "disk" in str(error) or "full" in str(error), error
+lists = [len(live.recommend(user)) for user in (1, 2)]
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+again = [ack.status for batch in batches for ack in live.tell(batch)]
+live.close()
+print(json.dumps([learnt, refused, again.count("known"), again.count("learnt"), min(lists)]))
+"""
+
+
+def test_a_disk_that_is_full_loses_nothing_and_is_waited_for(tmp_path):
+    """Where no file may grow events are not acknowledged, lists are still made, and all is taken once there is room."""
+    live = Live.create(tmp_path / "live", fitted(), every=10)
+    live.close()
+    events = [event for event in happening(900) if event["kind"] == "rating"]
+    batches = [events[at : at + 5] for at in range(0, len(events), 5)]
+    command = [sys.executable, "-c", FULL, str(tmp_path / "live")]
+    ran = subprocess.run(command, input=json.dumps(batches), stdout=subprocess.PIPE, text=True, check=True)
+    learnt, refused, known, later, shortest = json.loads(ran.stdout)
+    assert learnt
+    assert refused
+    assert (known, later) == (learnt, len(events) - learnt)
+    assert shortest
+    whole = Live.create(tmp_path / "whole", fitted(), every=10)
+    for batch in batches:
+        whole.tell(batch)
+    same(Live.open(tmp_path / "live").snapshot(), whole.snapshot())
+
+
+def test_a_fit_that_can_not_be_taken_over_is_kept_for_the_next_time(tmp_path, monkeypatch, caplog):
+    live = Live.create(tmp_path / "live", fitted())
+    events = [event for event in happening(30) if event["kind"] == "rating"]
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    live.refit(seed=5)
+    live._behind.wait(300)
+    with monkeypatch.context() as patched:
+        patched.setattr("jaxmf.live.live.save", full)
+        assert [ack.status for ack in live.tell(events[:3])] == ["learnt"] * 3
+    assert "taking over what was fitted behind failed" in caplog.text
+    same(live.snapshot(), crashed(tmp_path / "live").snapshot())
+    live.tell(events[3:6])
+    assert live.settled()
+    same(live.snapshot(), crashed(tmp_path / "live").snapshot())
 
 
 def test_a_place_that_is_taken_or_empty_is_refused(tmp_path):

@@ -54,6 +54,8 @@ class Serve:
     """CSV file of what items are called, with columns id and title, for the page that it shows."""
     refit: float = 0.0
     """Of a new model: how many events, as a share of the ratings, make it fit itself anew; 0 for never."""
+    worse: float = 0.0
+    """Of a new model: what growth of its error, as a share of it, makes it fit itself anew; 0 for never."""
     warm: bool = True
     """Compile what requests will run before the first is answered."""
 
@@ -101,7 +103,8 @@ def opened(args: Serve) -> Live:
         raise ValueError(f"{args.folder} holds no model: name a saved recommender that it starts from with --start")
     if not new:
         return Live.open(args.folder, url=args.url)
-    return Live.create(args.folder, Recommender.load(args.start or ""), url=args.url, refit=args.refit)
+    start = Recommender.load(args.start or "")
+    return Live.create(args.folder, start, url=args.url, refit=args.refit, worse=args.worse)
 
 
 class Records(QueueHandler):

@@ -26,10 +26,12 @@ class Rhythm(NamedTuple):
     Attributes:
         save: Batches from one checkpoint to the next.
         refit: How many events, as a share of the ratings, call for a new fit; 0 for never.
+        worse: What growth of its error, as a share of it, calls for one; 0 for never.
     """
 
     save: int
     refit: float
+    worse: float
 
 
 class Saved(NamedTuple):
@@ -132,5 +134,5 @@ def load(path: Path) -> Saved:
         like = Recommender.of_contents(arrays, documents)
         known = {"pending": arrays["live.pending"], "noise": live["noise"], "mood": mood}
         state = State(like, batch=int(live["batch"]), fitted=int(live["fitted"]), **known)
-        every, refit = live["rhythm"]
-        return Saved(state, Rhythm(int(every), float(refit)), str(live["log"]))
+        every, refit, worse = live["rhythm"]
+        return Saved(state, Rhythm(int(every), float(refit), float(worse)), str(live["log"]))

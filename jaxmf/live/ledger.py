@@ -31,20 +31,20 @@ class Ledger:
 
     def __init__(self, rows: int = 0, ratings: Ratings | None = None) -> None:
         """Of so many rows; with the users' `ratings`, one a pair, if some are given."""
-        self.count = np.zeros(rows, np.int32)
+        self.count, self._n = np.zeros(rows, np.int32), 0
         self._start, self._room = np.zeros(rows, np.int64), np.zeros(rows, np.int32)
         self._end, self._pool = 0, np.zeros(0, RATING)
         if ratings is not None and len(ratings):
             order = np.lexsort((ratings.item, ratings.user))
             self.count = np.bincount(ratings.user, minlength=rows).astype(np.int32)
             self._start, self._room = np.cumsum(self.count) - self.count, self.count.copy()
-            self._end = len(order)
+            self._n = self._end = len(order)
             self._pool = np.zeros(self._end + self._end // 4, RATING)
             for name, column in zip(COLUMNS, (ratings.item, ratings.rating, ratings.weight), strict=True):
                 self._pool[name][: self._end] = np.asarray(column)[order]
 
     def __len__(self) -> int:
-        return int(self.count.sum())
+        return self._n
 
     def grow(self, rows: int) -> None:
         """Make room for so many rows."""
@@ -73,6 +73,7 @@ class Ledger:
         if len(there) == self._room[row]:
             self._move(row, max(LEAST, 2 * len(there)))
         self.count[row] += 1
+        self._n += 1
         there = self.of(row)
         there[at + 1 :] = there[at:-1].copy()
         there[at] = (other, rating, weight)
@@ -87,11 +88,13 @@ class Ledger:
         there[at:-1] = there[at + 1 :].copy()
         there[-1] = 0
         self.count[row] -= 1
+        self._n -= 1
         return 1
 
     def clear(self, row: int) -> None:
         """Take all of a row's ratings away, and their bytes."""
         self.of(row)[:] = 0
+        self._n -= int(self.count[row])
         self.count[row] = 0
 
     def ratings(self, rows: Int[np.ndarray, " b"], n_other: int) -> Ratings:

@@ -1,15 +1,15 @@
 """The living model: events go in, are kept, and change what comes out."""
 
-import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from jaxmf.data.settings import check_number, check_whole
 from jaxmf.live.asked import Asked
-from jaxmf.live.drift import Drift
+from jaxmf.live.chores import Chores
+from jaxmf.live.drift import WINDOW, Drift
 from jaxmf.live.events import Event, Id, checked_id
 from jaxmf.live.home import Home, Rhythm, Saved, load, save
 from jaxmf.live.intake import Ack, sort_out
@@ -20,8 +20,6 @@ from jaxmf.serving.recommender import Recommender
 
 EVERY = 1024
 """Batches between two checkpoints."""
-
-LOGGER = logging.getLogger(__name__)
 
 
 class Live(Asked):
@@ -35,7 +33,8 @@ class Live(Asked):
     refused, until the folder is opened again.
 
     Attributes:
-        drift: How far off predictions were, each made before its rating was learnt, since this was opened.
+        drift: How far off predictions were, each made before its rating was learnt, since this was opened or took a
+            fit over.
     """
 
     def __init__(self, home: Home, saved: Saved, log: Log) -> None:
@@ -47,6 +46,7 @@ class Live(Asked):
         self._purging: dict[Id, int] = {}  # who is still in the log, until which batch
         self._again, self._asked = False, 0  # a fit to begin again, and the events when the last one was called for
         self._behind, self._taken = Behind(home), False
+        self._chores = Chores()
         self.drift = Drift()
 
     @classmethod
@@ -58,6 +58,7 @@ class Live(Asked):
         url: str | None = None,
         every: int = EVERY,
         refit: float = 0.0,
+        worse: float = 0.0,
     ) -> "Live":
         """A model that starts as a recommender, with the history that it has.
 
@@ -67,6 +68,8 @@ class Live(Asked):
             url: The database of the log, as SQLAlchemy names it, of SQLite or PostgreSQL; else a file in the folder.
             every: Batches between two checkpoints.
             refit: How many events, as a share of the ratings, make it `refit` by itself; 0 for never.
+            worse: By what share of its first error, since it was opened or took a fit over, its last one has to be
+                larger (see `drift`) to make it `refit` by itself; 0 for never.
 
         Raises:
             ValueError: If there is something else in the folder, the log has events, the recommender has no history or
@@ -74,9 +77,7 @@ class Live(Asked):
             ImportError: If SQLAlchemy or Orbax is not installed.
         """
         check_whole("every", every, least=1, meaning="the number of batches between two checkpoints")
-        refit = check_number("refit", refit, rule="0 or more", meaning="a share of the ratings")
-        if not refit >= 0:
-            raise ValueError(f"refit must be 0 or more, got {refit}: it is a share of the ratings, and 0 for never")
+        rhythm = Rhythm(every, _share("refit", refit, "the ratings"), _share("worse", worse, "the first error"))
         for name, known in (("user", start.users), ("item", start.items)):
             for one in known.index.tolist():
                 checked_id(name, one)
@@ -87,7 +88,7 @@ class Live(Asked):
             undone.callback(log.close)
             if log.last:
                 raise ValueError(f"the log has {log.last} batches already: it belongs to another model")
-            saved = Saved(state, Rhythm(every, refit), log.id)
+            saved = Saved(state, rhythm, log.id)
             save(home.checkpoint, saved)
             undone.pop_all()
         return cls(home, saved, log)
@@ -130,8 +131,7 @@ class Live(Asked):
         with self._writing:
             self._check()
             self._catch_up()
-            with _later("taking over what was fitted behind"):
-                self._swap()
+            self._chores.do("taking over what was fitted behind", self._swap)
             acks, events, refused = sort_out(documents, self._state, self._log)
             batch = self._log.append(events, refused) if events or refused else None
             if batch is not None:
@@ -193,25 +193,34 @@ class Live(Asked):
 
     def _follow_up(self, *, saving: bool) -> None:
         """What a batch may call for, beside the answer to it."""
-        with _later("forgetting who left"):
-            self._forget()
-        if saving:
-            with _later("saving a checkpoint"):
-                self._save()
-        share, state = self._rhythm.refit, self._state
-        if share and not self._behind.running and state.fitted - self._asked >= share * max(1, len(state.user.ledger)):
-            self._asked = state.fitted
-            with _later("fitting anew behind"):
-                self.refit()
+        do = self._chores.do
+        do("cleaning the log", self._log.scrub, called=False)  # which `open` has called for
+        do("forgetting who left", self._forget)
+        do("saving a checkpoint", self._save, called=saving)
+        do("fitting anew behind", self._begin, called=self._has_aged())
+
+    def _has_aged(self) -> bool:
+        """Whether the state calls for a fit: it has learnt much, or foresees less than it did, since the last one."""
+        learnt = self._state.fitted - self._asked
+        if self._behind.running or not learnt:
+            return False
+        share, worse = self._rhythm.refit, self._rhythm.worse
+        if share and learnt >= share * max(1, len(self._state.user.ledger)):
+            return True
+        known = learnt >= WINDOW and self.drift.seen >= 2 * WINDOW
+        return bool(worse) and known and (self.drift.last or 0) > (1 + worse) * (self.drift.first or 0)
+
+    def _begin(self) -> None:
+        self._asked = self._state.fitted
+        self.refit()
 
     def _recover(self) -> None:
         """Learn the batches since the checkpoint, and end what was begun."""
         self._behind.stop()
         self._catch_up()
         self._leaving.update(self._log.departed())
-        with _later("forgetting who left"):
-            self._log.scrub()
-            self._forget()
+        self._chores.do("cleaning the log", self._log.scrub)
+        self._chores.do("forgetting who left", self._forget)
 
     def _catch_up(self) -> None:
         """Learn what the log has and the state has not."""
@@ -261,25 +270,25 @@ class Live(Asked):
             return
         try:
             state = load(self._home.refit).state
-            for batch, events in self._log.batches(after=state.batch):
-                state.learn(batch, events)
-                state = self._due(state)
-            state = state.settle()
-            save(self._home.checkpoint, Saved(state, self._rhythm, self._log.id))
-        finally:
+        except ValueError:  # it will be no better the next time
             self._behind.stop()
+            raise
+        for batch, events in self._log.batches(after=state.batch):
+            state.learn(batch, events)
+            state = self._due(state)
+        state = state.settle()
+        save(self._home.checkpoint, Saved(state, self._rhythm, self._log.id))
+        self._behind.stop()
         with self._lock:
-            self._state, self._asked, self._taken = state, 0, True
+            self._state, self._asked, self._taken, self.drift = state, 0, True, Drift()
 
     def _due(self, state: State) -> State:
         """The state, settled where a checkpoint is due, as whoever learns its last batch again does too."""
         return state.settle() if state.batch % self._rhythm.save == 0 else state
 
 
-@contextmanager
-def _later(what: str) -> Iterator[None]:
-    """What is tried again with the next batch where it fails, since the events themselves are on disk."""
-    try:
-        yield
-    except Exception:
-        LOGGER.warning("%s failed, and is tried again", what, exc_info=True)
+def _share(name: str, given: float, whole: str) -> float:
+    share = check_number(name, given, rule="0 or more", meaning=f"a share of {whole}")
+    if not share >= 0:
+        raise ValueError(f"{name} must be 0 or more, got {share}: it is a share of {whole}, and 0 for never")
+    return share

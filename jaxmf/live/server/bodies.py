@@ -203,7 +203,7 @@ class Stream(BaseModel):
     """How the stream goes: events and the time to tell them in the last minute, what waits, and errors.
 
     Those are the root mean square errors of predictions that were made before each rating was learnt, of the first
-    ratings since the server started and of the last ones, of some hundreds each.
+    ratings since the server started or took a fit over and of the last ones, of some hundreds each.
     """
 
     events_a_second: float

@@ -795,6 +795,56 @@ def test_what_failed_is_tried_again_ever_later(caplog):
     assert tried[6:] == [47]
 
 
+@pytest.mark.parametrize("method", ["als", "gibbs"])
+def test_it_may_begin_with_one_rating(tmp_path, method):
+    """Of which it is not certain; and fits itself as ratings come."""
+    kernel = jaxmf.kernels.for_range(1.0, 5.0, "linear" if method == "gibbs" else "logistic")
+    one = jaxmf.Recommender.fit(FRAME[:1], rank=2, method=method, kernel=kernel)
+    live = Live.create(tmp_path / "live", one, refit=0.5)
+    assert all(pair.std > 0.5 for pair in live.predict(int(FRAME["user"].iloc[0]), [int(FRAME["item"].iloc[0]), 999]))
+    told(live, [event for event in happening(30) if event["kind"] == "rating"])
+    assert live.settled(timeout=300)
+    assert live.recommend(1, 3)
+    live.close()
+
+
+def test_clocks_that_jump_change_nothing(tmp_path, monkeypatch):
+    """Neither the machine's nor the events': what is told later counts later, whatever time it says."""
+    events = [event for event in happening(40) if event["kind"] == "rating"]
+    known = []
+    for name, jumps in (("calm", False), ("wild", True)):
+        live, rng = Live.create(tmp_path / name, fitted(), every=4), np.random.default_rng(0)
+        with monkeypatch.context() as patched:
+            if jumps:
+                patched.setattr("time.time", lambda rng=rng: float(rng.uniform(-1e12, 1e12)))
+            told(live, [event | ({"time": float(rng.uniform(-1e10, 1e10))} if jumps else {}) for event in events])
+        known.append(live.snapshot())
+    same(*known)
+    same(known[1], crashed(tmp_path / "wild").snapshot())
+
+
+def test_a_flood_of_strangers_costs_memory_of_their_rows_and_no_more(tmp_path):
+    """Ids that come once each, of the longest kind: all are learnt, and tables have room for twice as many at most."""
+    texts = FRAME.assign(user=FRAME["user"].map("u{}".format))
+    live = Live.create(tmp_path / "live", jaxmf.Recommender.fit(texts, rank=4, epochs=6))
+    n = 5000
+    for at in range(0, n, 1000):
+        acks = live.tell(
+            [
+                {"id": f"{one}", "kind": "rating", "user": f"{one:0256}", "item": one % 7, "rating": 3.0}
+                for one in range(at, at + 1000)
+            ]
+        )
+        assert {ack.status for ack in acks} == {"learnt"}
+    known = live.about().users
+    assert known == FRAME["user"].nunique() + n
+    assert len(live.snapshot().users) == known
+    rows = live._state.model.params.user.bias.shape[-1]
+    assert known < rows <= 2 * known + 16
+    assert len(live.recommend(f"{n - 1:0256}", 5)) == 5
+    live.close()
+
+
 FULL = """
 import json, logging, resource, signal, sys
 from jaxmf.live import Live

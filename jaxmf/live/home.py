@@ -25,7 +25,7 @@ class Rhythm(NamedTuple):
 
     Attributes:
         save: Batches from one checkpoint to the next.
-        refit: How many events, as a share of the ratings, call for a new fit; 0 for never.
+        refit: What share of new ratings calls for a new fit; 0 for never.
         worse: What growth of its error, as a share of it, calls for one; 0 for never.
     """
 

@@ -67,7 +67,7 @@ class Live(Asked):
             start: What it starts from; it is not changed.
             url: The database of the log, as SQLAlchemy names it, of SQLite or PostgreSQL; else a file in the folder.
             every: Batches between two checkpoints.
-            refit: How many events, as a share of the ratings, make it `refit` by itself; 0 for never.
+            refit: What share of its ratings, below 1, has to be new to make it `refit` by itself; 0 for never.
             worse: By what share of its first error, since it was opened or took a fit over, its last one has to be
                 larger (see `drift`) to make it `refit` by itself; 0 for never.
 
@@ -77,7 +77,9 @@ class Live(Asked):
             ImportError: If SQLAlchemy or Orbax is not installed.
         """
         check_whole("every", every, least=1, meaning="the number of batches between two checkpoints")
-        rhythm = Rhythm(every, _share("refit", refit, "the ratings"), _share("worse", worse, "the first error"))
+        rhythm = Rhythm(every, _share("refit", refit, "its ratings"), _share("worse", worse, "the first error"))
+        if rhythm.refit >= 1:
+            raise ValueError(f"refit must be below 1, got {refit}: there are never more new ratings than ratings")
         for name, known in (("user", start.users), ("item", start.items)):
             for one in known.index.tolist():
                 checked_id(name, one)

@@ -9,6 +9,7 @@ import dataclasses
 import subprocess
 import tempfile
 import time
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,12 @@ class Replay(Run):
     """Virtual environment that has river, such as `make benchmark` makes; without it river is left out."""
     size: int = 1
     """Ratings that are predicted and then learnt at a time."""
+    begin: int = 500
+    """Ratings before the first fit; until then what is predicted is their mean."""
     growth: float = 0.4
     """Share by which the ratings have grown when all is fitted anew."""
+    only: ours.Kind | None = None
+    """One of the two models; else both."""
     refits: bool = False
     """Compare online states with fits at the same instants."""
     latency: int = 0
@@ -53,17 +58,16 @@ def main(args: Replay) -> None:
     if args.first is not None:
         stream = stream.until(args.first)
     n = len(stream.rating)
-    if n <= 2 * ours.FIRST:
-        raise ValueError(f"a stream of {n} ratings: {ours.FIRST} are for the first fit, and as many have to follow")
-    for option, given, least in (("size", args.size, 1), ("latency", args.latency, 0)):
+    for option, given, least in (("begin", args.begin, 2), ("size", args.size, 1), ("latency", args.latency, 0)):
         if not least <= given <= n // 2:
             raise ValueError(f"--{option} {given}: of a stream of {n} ratings it is from {least} to {n // 2}")
     if args.refits and n < 4 * AFTER:
         raise ValueError(f"--refits looks at {AFTER} ratings after each instant, and the stream has {n}: drop it")
     instants = np.linspace(n // 2, n - AFTER, INSTANTS, dtype=int).tolist() if args.refits else []
     found, against = baselines(stream) | river(stream, args.environment), []
-    for kind in ("point", "posterior"):
-        course = ours.replay(stream, kind, size=args.size, growth=args.growth, keep=instants)
+    for kind in typing.get_args(ours.Kind) if args.only is None else (args.only,):
+        pace = ours.Pace(args.size, args.begin, args.growth)
+        course = ours.replay(stream, kind, pace, keep=instants)
         found |= named(kind, course)
         against += [{"system": kind, **one} for one in ours.against_refit(stream, course.kept, AFTER)]
     table = {name: measured(stream, *one) for name, one in found.items()}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import replay
 from streams import ours
-from streams.ours import Stream
+from streams.ours import Pace, Stream
 
 import jaxmf
 
@@ -48,10 +48,9 @@ def test_running_means_know_only_what_came_before():
 
 
 def test_rows_that_follow_beat_fits_alone_and_the_future_changes_nothing(stream, monkeypatch):
-    monkeypatch.setattr(ours, "FIRST", 60)
     monkeypatch.setattr(ours, "RANK", 2)
     changed = stream._replace(rating=np.where(np.arange(400) < 200, stream.rating, 6 - stream.rating))
-    here, there = (ours.replay(one, "point", size=10, growth=1.0, keep=[150]) for one in (stream, changed))
+    here, there = (ours.replay(one, "point", Pace(10, 60, 1.0), keep=[150]) for one in (stream, changed))
     np.testing.assert_array_equal(here.online[:200], there.online[:200])
     np.testing.assert_array_equal(here.fitted[:200], there.fitted[:200])
     online, fitted, mean = (
@@ -66,11 +65,11 @@ def test_rows_that_follow_beat_fits_alone_and_the_future_changes_nothing(stream,
 
 
 def test_the_script_says_what_it_found(frame, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ours, "FIRST", 150)
     monkeypatch.setattr(ours, "RANK", 2)
     frame.to_csv(tmp_path / "ratings.csv", index=False)
     columns = ["--user", "user", "--item", "item", "--rating", "rating", "--timestamp", "time"]
-    told = ["--data", tmp_path / "ratings.csv", *columns, "--size", "100", "--growth", "9", "--latency", "3"]
+    told = ["--data", tmp_path / "ratings.csv", *columns, "--size", "100", "--begin", "150", "--growth", "9"]
+    told += ["--latency", "3"]
     told += ["--json", tmp_path / "out.json", "--plots", tmp_path]
     monkeypatch.setattr(sys, "argv", ["scripts/replay.py", *map(str, told)])
     common.run(replay.main, replay.Replay)
@@ -87,5 +86,5 @@ def test_a_stream_that_is_too_short_is_refused(frame, tmp_path, monkeypatch):
     frame.to_csv(tmp_path / "ratings.csv", index=False)
     columns = ["--user", "user", "--item", "item", "--rating", "rating", "--timestamp", "time"]
     monkeypatch.setattr(sys, "argv", ["replay.py", "--data", str(tmp_path / "ratings.csv"), *columns])
-    with pytest.raises(SystemExit, match="as many have to follow"):
+    with pytest.raises(SystemExit, match="--begin 500: of a stream of 400 ratings it is from 2 to 200"):
         common.run(replay.main, replay.Replay)

@@ -16,8 +16,6 @@ from jaxmf.live.refit import anew, refitted
 from jaxmf.live.state import State
 from jaxmf.training import loop
 
-FIRST = 500
-"""Ratings before the first fit; until then what is predicted is their mean."""
 SAMPLE = 20
 """Of how many batches the standard deviation about one prediction is looked at."""
 RANK = 16
@@ -58,6 +56,20 @@ class Stream(NamedTuple):
         ]
 
 
+class Pace(NamedTuple):
+    """How often what is done.
+
+    Attributes:
+        size: Ratings that are predicted and then learnt at a time.
+        begin: Ratings before the first fit.
+        growth: Share by which they have grown when all is fitted anew.
+    """
+
+    size: int
+    begin: int
+    growth: float
+
+
 class Course(NamedTuple):
     """What was predicted of a stream before it was learnt.
 
@@ -78,9 +90,9 @@ class Course(NamedTuple):
     kept: dict[int, jaxmf.Recommender]
 
 
-def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequence[int] = ()) -> Course:
-    """Predict and then learn each batch of `size` ratings; fit anew whenever the ratings have grown by `growth`."""
-    n, due = len(stream.user), size * max(1, FIRST // size)
+def replay(stream: Stream, kind: Kind, pace: Pace, *, keep: Sequence[int] = ()) -> Course:
+    """Predict and then learn each batch, and now and then fit all anew; keep what is known after so many ratings."""
+    size, n, due = pace.size, len(stream.user), pace.size * max(1, pace.begin // pace.size)
     fitted, std, kept = np.zeros(n), np.full(n, np.nan), {}
     online = np.cumsum(stream.rating) - stream.rating + np.mean(stream.scale)  # until there is a fit the mean so far
     online /= 1 + np.arange(n)
@@ -93,7 +105,7 @@ def replay(stream: Stream, kind: Kind, *, size: int, growth: float, keep: Sequen
             if start > begin:
                 forget_programs()
                 state = anew(state)
-            due = size * -(-int(start * (1 + growth)) // size)
+            due = size * -(-int(start * (1 + pace.growth)) // size)
             last, fit_seconds = state.recommender(), fit_seconds + time.perf_counter() - began
             fitted[start:due] = last.predict(stream.frame(start, due))
             began = time.perf_counter()

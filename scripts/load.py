@@ -50,7 +50,7 @@ class Load:
     rate: float = 320.0
     """Requests a second that fall due, of all clients together; 0: each asks again once it has its answer."""
     seconds: float = 30.0
-    """How long, 600 at most."""
+    """How long requests fall due, 600 at most; what is behind then is still sent."""
     rank: int = 32
     """Factors of the model that is served."""
     seed: int = 0
@@ -135,8 +135,8 @@ async def loaded(
     errors: list[str] = []
     at, every = urlsplit(url), args.clients / args.rate if args.rate else 0.0
     where = at.hostname or "", at.port or 80, args.key, every
-    seeds = [random.Random(f"{args.seed} {one}") for one in range(args.clients)]
-    clients = [Client(*where, seed, films, users, taken, errors) for seed in seeds]
+    randoms = [random.Random(f"{args.seed} {one}") for one in range(args.clients)]
+    clients = [Client(*where, one, films, users, taken, errors) for one in randoms]
     began = time.perf_counter()
     ended = await asyncio.gather(*(one.run(began + args.seconds) for one in clients), return_exceptions=True)
     errors += [f"a client ended: {error!r}" for error in ended if error is not None]
@@ -164,6 +164,7 @@ def served(args: Load) -> Iterator[str]:
                     process.wait(60)
                 except subprocess.TimeoutExpired:
                     process.kill()
+                    process.wait()
 
 
 def _wait(process: subprocess.Popen, port: int, log: str) -> None:

@@ -61,6 +61,8 @@ def main(args: Replay) -> None:
     for option, given, least in (("begin", args.begin, 2), ("size", args.size, 1), ("latency", args.latency, 0)):
         if not least <= given <= n // 2:
             raise ValueError(f"--{option} {given}: of a stream of {n} ratings it is from {least} to {n // 2}")
+    if not args.growth > 0:
+        raise ValueError(f"--growth {args.growth}: a share above 0; a large one for no fit but the first")
     if args.refits and n < 4 * AFTER:
         raise ValueError(f"--refits looks at {AFTER} ratings after each instant, and the stream has {n}: drop it")
     instants = np.linspace(n // 2, n - AFTER, INSTANTS, dtype=int).tolist() if args.refits else []

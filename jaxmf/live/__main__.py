@@ -53,7 +53,7 @@ class Serve:
     titles: Path | None = None
     """CSV file of what items are called, with columns id and title, for the page that it shows."""
     refit: float = 0.0
-    """Of a new model: what share of its ratings has to be new to make it fit itself anew; 0 for never."""
+    """Of a new model: how many events, as a share of the ratings, make it fit itself anew; 0 for never."""
     worse: float = 0.0
     """Of a new model: what growth of its error, as a share of it, makes it fit itself anew; 0 for never."""
     warm: bool = True
@@ -130,7 +130,7 @@ class Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """With the message's own fields, where it is a mapping of some."""
-        said = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
+        said = dict(record.msg) if isinstance(record.msg, dict) else {"message": record.getMessage()}
         if record.exc_info:
             said["error"] = self.formatException(record.exc_info)
         at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z")

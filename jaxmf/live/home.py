@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from jaxmf.data.settings import check_number, check_whole
 from jaxmf.keeping.checkpoint import Checkpoint, read, write
 from jaxmf.keeping.files import sensible
 from jaxmf.keeping.manifests import MANIFEST
@@ -25,13 +26,22 @@ class Rhythm(NamedTuple):
 
     Attributes:
         save: Batches from one checkpoint to the next.
-        refit: What share of new ratings calls for a new fit; 0 for never.
+        refit: How many events, as a share of the ratings, call for a new fit; 0 for never.
         worse: What growth of its error, as a share of it, calls for one; 0 for never.
     """
 
     save: int
     refit: float
-    worse: float
+    worse: float = 0.0
+
+    def checked(self) -> "Rhythm":
+        """Itself, as numbers.
+
+        Raises:
+            ValueError: If it makes no sense.
+        """
+        check_whole("every", self.save, least=1, meaning="the number of batches between two checkpoints")
+        return Rhythm(self.save, _share("refit", self.refit, "the ratings"), _share("worse", self.worse, "an error"))
 
 
 class Saved(NamedTuple):
@@ -100,6 +110,13 @@ class Home:
             raise ValueError(f"{self.folder} is not empty: open what lives there, or name another folder")
 
 
+def _share(name: str, given: float, whole: str) -> float:
+    share = check_number(name, given, rule="0 or more", meaning=f"a share of {whole}")
+    if not share >= 0:
+        raise ValueError(f"{name} must be 0 or more, got {share}: it is a share of {whole}, and 0 for never")
+    return share
+
+
 def lives(folder: Path) -> bool:
     """Whether a folder holds a model, whose creation has ended."""
     return (folder / CHECKPOINT / MANIFEST).exists()
@@ -134,5 +151,5 @@ def load(path: Path) -> Saved:
         like = Recommender.of_contents(arrays, documents)
         known = {"pending": arrays["live.pending"], "noise": live["noise"], "mood": mood}
         state = State(like, batch=int(live["batch"]), fitted=int(live["fitted"]), **known)
-        every, refit, worse = live["rhythm"]
-        return Saved(state, Rhythm(int(every), float(refit), float(worse)), str(live["log"]))
+        every, *shares = live["rhythm"]
+        return Saved(state, Rhythm(int(every), *map(float, shares)), str(live["log"]))

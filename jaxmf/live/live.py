@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from jaxmf.data.settings import check_number, check_whole
+from sqlalchemy.exc import SQLAlchemyError
+
 from jaxmf.live.asked import Asked
 from jaxmf.live.chores import Chores
 from jaxmf.live.drift import WINDOW, Drift
@@ -18,8 +19,8 @@ from jaxmf.live.refit import Behind
 from jaxmf.live.state import State
 from jaxmf.serving.recommender import Recommender
 
-EVERY = 1024
-"""Batches between two checkpoints."""
+EVERY, FORGETTING = 1024, "forgetting who left"
+"""Batches between two checkpoints; what the log calls a chore."""
 
 
 class Live(Asked):
@@ -67,7 +68,7 @@ class Live(Asked):
             start: What it starts from; it is not changed.
             url: The database of the log, as SQLAlchemy names it, of SQLite or PostgreSQL; else a file in the folder.
             every: Batches between two checkpoints.
-            refit: What share of its ratings, below 1, has to be new to make it `refit` by itself; 0 for never.
+            refit: How many events since its last fit, as a share of the ratings, make it `refit` by itself; 0: never.
             worse: By what share of its first error, since it was opened or took a fit over, its last one has to be
                 larger (see `drift`) to make it `refit` by itself; 0 for never.
 
@@ -76,10 +77,7 @@ class Live(Asked):
                 an id that no event can name: ids are texts or whole numbers.
             ImportError: If SQLAlchemy or Orbax is not installed.
         """
-        check_whole("every", every, least=1, meaning="the number of batches between two checkpoints")
-        rhythm = Rhythm(every, _share("refit", refit, "its ratings"), _share("worse", worse, "the first error"))
-        if rhythm.refit >= 1:
-            raise ValueError(f"refit must be below 1, got {refit}: there are never more new ratings than ratings")
+        rhythm = Rhythm(every, refit, worse).checked()
         for name, known in (("user", start.users), ("item", start.items)):
             for one in known.index.tolist():
                 checked_id(name, one)
@@ -179,6 +177,7 @@ class Live(Asked):
         """Save, and let go of the log and the folder; nothing is answered from then on."""
         with self._writing:
             self._behind.stop()
+            self._again = False
             try:
                 if not self._refusal:
                     self.save()
@@ -197,9 +196,9 @@ class Live(Asked):
         """What a batch may call for, beside the answer to it."""
         do = self._chores.do
         do("cleaning the log", self._log.scrub, called=False)  # which `open` has called for
-        do("forgetting who left", self._forget)
+        do(FORGETTING, self._forget)
         do("saving a checkpoint", self._save, called=saving)
-        do("fitting anew behind", self._begin, called=self._has_aged())
+        do("fitting anew behind", self._begin)
 
     def _has_aged(self) -> bool:
         """Whether the state calls for a fit: it has learnt much, or foresees less than it did, since the last one."""
@@ -213,8 +212,10 @@ class Live(Asked):
         return bool(worse) and known and (self.drift.last or 0) > (1 + worse) * (self.drift.first or 0)
 
     def _begin(self) -> None:
-        self._asked = self._state.fitted
-        self.refit()
+        """Fit anew if the state calls for it."""
+        if self._has_aged():
+            self.refit()
+            self._asked = self._state.fitted
 
     def _recover(self) -> None:
         """Learn the batches since the checkpoint, and end what was begun."""
@@ -222,7 +223,7 @@ class Live(Asked):
         self._catch_up()
         self._leaving.update(self._log.departed())
         self._chores.do("cleaning the log", self._log.scrub)
-        self._chores.do("forgetting who left", self._forget)
+        self._chores.do(FORGETTING, self._forget)
 
     def _catch_up(self) -> None:
         """Learn what the log has and the state has not."""
@@ -239,7 +240,9 @@ class Live(Asked):
                 self._refusal = f"an update failed half-way ({error!r}): close this, and open the folder again"
                 raise
         self.drift.add(missed)
-        self._leaving |= {event.user for event in events if event.kind == "user" and event.user is not None}
+        if left := {event.user for event in events if event.kind == "user" and event.user is not None}:
+            self._leaving |= left
+            self._chores.hasten(FORGETTING)
 
     def _save(self) -> None:
         """Save the state, which is then the one that whoever opens it finds; where that fails it stays as it is.
@@ -267,19 +270,26 @@ class Live(Asked):
         self._purging.clear()
 
     def _swap(self) -> None:
-        """Put what was fitted behind in this model's place, if it is ready, with the batches since."""
+        """Put what was fitted behind in this model's place, if it is ready, with the batches since.
+
+        It is kept for another time where a disk or a database fails, and let go for good where anything else does.
+        """
+        if self._leaving and self._behind.running:
+            self._save()  # which begins the fit again, without them
         if not self._behind.ended():
             return
         try:
             state = load(self._home.refit).state
-        except ValueError:  # it will be no better the next time
+            for batch, events in self._log.batches(after=state.batch):
+                state.learn(batch, events)
+                state = self._due(state)
+            state = state.settle()
+            save(self._home.checkpoint, Saved(state, self._rhythm, self._log.id))
+        except (OSError, SQLAlchemyError):
+            raise
+        except Exception:
             self._behind.stop()
             raise
-        for batch, events in self._log.batches(after=state.batch):
-            state.learn(batch, events)
-            state = self._due(state)
-        state = state.settle()
-        save(self._home.checkpoint, Saved(state, self._rhythm, self._log.id))
         self._behind.stop()
         with self._lock:
             self._state, self._asked, self._taken, self.drift = state, 0, True, Drift()
@@ -287,10 +297,3 @@ class Live(Asked):
     def _due(self, state: State) -> State:
         """The state, settled where a checkpoint is due, as whoever learns its last batch again does too."""
         return state.settle() if state.batch % self._rhythm.save == 0 else state
-
-
-def _share(name: str, given: float, whole: str) -> float:
-    share = check_number(name, given, rule="0 or more", meaning=f"a share of {whole}")
-    if not share >= 0:
-        raise ValueError(f"{name} must be 0 or more, got {share}: it is a share of {whole}, and 0 for never")
-    return share

@@ -71,7 +71,7 @@ class _Observed(NamedTuple):
     curvature: Callable[[Table], Float[Array, " b"]]
 
 
-def matrices(problem: Problem, x: Table) -> Float[Array, "b c c"]:
+def precisions(problem: Problem, x: Table) -> Float[Array, "b c c"]:
     """A of `linearised`, a matrix a row."""
 
     def held(unit: Float[Array, " c"]) -> Float[Array, "b c"]:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from jaxmf.data.histories import Block, blocks
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import cg
-from jaxmf.model.equations import matrices
+from jaxmf.model.equations import precisions
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params
@@ -74,7 +74,7 @@ def _leverage(model: Model, ratings: Ratings, user: np.ndarray, item: np.ndarray
 @jax.jit
 def _precisions(frozen: Model, table: Table, block: Block) -> Float[Array, "b c c"]:
     """JᵀWJ + Λ of each of the block's rows of a table."""
-    return matrices(frozen.problem(block), table.take(block.rows))
+    return precisions(frozen.problem(block), table.take(block.rows))
 
 
 @jax.jit

@@ -59,14 +59,16 @@ def spread(layered: Layered, user: Int[np.ndarray, " n"], item: Int[np.ndarray, 
 def noise(model: Model, history: History) -> float:
     """Variance of a point model's noise, from the residuals of `SAMPLE` of the ratings.
 
-    Each row's share of them, which its own ratings have explained away, is put back. One residual of the kernel's unit
-    is counted with them, so that nobody is certain who has seen a rating or two, and has predicted those.
+    Each row's share of them, which its own ratings have explained away, is put back. One residual of the kernel's unit,
+    or a sixth of its scale, is counted with them: nobody is certain who has seen a rating or two, and predicts those.
     """
     known = history.ratings.take(np.random.default_rng(0).permutation(np.flatnonzero(history.ratings.weight))[:SAMPLE])
     error = known.rating - predict(Layered.of(model), known.user, known.item)
     left = max(1 - float(np.mean(_leverage(model, history, known.user, known.item))), LEFT)
-    weight = known.weight.sum()
-    return float((np.sum(known.weight * error**2) / left + model.kernel.unit**2) / (weight + 1))
+    kernel, weight = model.kernel, known.weight
+    span = kernel.high - kernel.low
+    one = max(float(kernel.unit), span / 6 if np.isfinite(span) else 0)
+    return float((np.sum(weight * error**2) / left + weight.mean() * one**2) / (weight.sum() + weight.mean()))
 
 
 def std(

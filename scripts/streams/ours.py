@@ -105,7 +105,7 @@ def replay(stream: Stream, kind: Kind, pace: Pace, *, keep: Sequence[int] = ()) 
             if start > begin:
                 forget_programs()
                 state = anew(state)
-            due = size * -(-int(start * (1 + pace.growth)) // size)
+            due = max(start + size, size * -(-int(start * (1 + pace.growth)) // size))
             last, fit_seconds = state.recommender(), fit_seconds + time.perf_counter() - began
             fitted[start:due] = last.predict(stream.frame(start, due))
             began = time.perf_counter()

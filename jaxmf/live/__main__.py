@@ -120,9 +120,11 @@ class Listener(QueueListener):
 
     def dequeue(self, block: bool) -> logging.LogRecord:
         """The next record, of those that came meanwhile."""
-        if self.queue.empty():
+        try:
+            return self.queue.get_nowait()
+        except queue.Empty:
             time.sleep(REST)
-        return super().dequeue(block)
+            return super().dequeue(block)
 
 
 class Lines(logging.Formatter):

@@ -118,13 +118,15 @@ class Records(QueueHandler):
 class Listener(QueueListener):
     """A thread that writes what was logged, and is woken a few times a second: each time costs the others a turn."""
 
+    def __init__(self, lines: "queue.SimpleQueue[logging.LogRecord]", handler: logging.Handler) -> None:
+        super().__init__(lines, handler)
+        self._lines = lines
+
     def dequeue(self, block: bool) -> logging.LogRecord:
         """The next record, of those that came meanwhile."""
-        try:
-            return self.queue.get_nowait()
-        except queue.Empty:
+        if self._lines.empty():
             time.sleep(REST)
-            return super().dequeue(block)
+        return super().dequeue(block)
 
 
 class Lines(logging.Formatter):

@@ -19,8 +19,10 @@ from jaxmf.live.refit import Behind
 from jaxmf.live.state import State
 from jaxmf.serving.recommender import Recommender
 
-EVERY, FORGETTING = 1024, "forgetting who left"
-"""Batches between two checkpoints; what the log calls a chore."""
+EVERY = 1024
+"""Batches between two checkpoints."""
+
+FORGETTING = "forgetting who left"
 
 
 class Live(Asked):
@@ -203,9 +205,9 @@ class Live(Asked):
     def _has_aged(self) -> bool:
         """Whether the state calls for a fit: it has learnt much, or foresees less than it did, since the last one."""
         learnt = self._state.fitted - self._asked
+        share, worse = self._rhythm.refit, self._rhythm.worse
         if self._behind.running or not learnt:
             return False
-        share, worse = self._rhythm.refit, self._rhythm.worse
         if share and learnt >= share * max(1, len(self._state.user.ledger)):
             return True
         known = learnt >= WINDOW and self.drift.seen >= 2 * WINDOW
@@ -285,10 +287,9 @@ class Live(Asked):
                 state = self._due(state)
             state = state.settle()
             save(self._home.checkpoint, Saved(state, self._rhythm, self._log.id))
-        except (OSError, SQLAlchemyError):
-            raise
-        except Exception:
-            self._behind.stop()
+        except Exception as error:
+            if not isinstance(error, OSError | SQLAlchemyError):
+                self._behind.stop()
             raise
         self._behind.stop()
         with self._lock:

@@ -232,7 +232,7 @@ def measured(taken: dict[str, list[float]], errors: list[str], seconds: float) -
             "number": len(of),
             "p50 ms": np.median(of),
             "p99 ms": np.percentile(of, 99),
-            "max ms": max(of),
+            "max ms": of.max(),
         }
         for kind, of in ms.items()
     ]

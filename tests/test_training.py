@@ -95,9 +95,9 @@ def test_no_block_of_a_sweep_raises_the_objective(kernel, ratings):
     def solve(table, block):
         stack = jax.tree.map(lambda x: x[None], block)
         whole = problem.Problem(kernel, model.offset, table, block, mean, precision)
-        table = als.solve_blocks(whole, (stack,), steps=1, cg_steps=2)
+        table, _ = als.solve_blocks(whole, (stack,), steps=1, cg_steps=2)
         user, item = table.cut(n_users)
-        return table, objective.loss(model.replace(user=user, item=item), kernel, data.ratings, DEFAULT, data.n)
+        return table, objective.loss(model.replace(user=user, item=item), kernel, ratings, DEFAULT, data.n)
 
     (stack,) = data.blocks
     assert len(stack.rows) > 4
@@ -107,6 +107,19 @@ def test_no_block_of_a_sweep_raises_the_objective(kernel, ratings):
         losses.append(float(loss))
     assert (np.diff(losses) <= 1e-4 * np.abs(losses[:-1])).all()
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: type(kernel).__name__)
+@pytest.mark.parametrize("pages", [4, histories.PAGES])
+def test_the_loss_of_a_sweep_is_the_objective_after_it(kernel, pages, ratings, monkeypatch):
+    monkeypatch.setattr(histories, "PAGES", pages)
+    kernel = kernel.replace(unit=0.8)
+    data = als.histories(ratings, pages=pages)
+    state = als.init(KEY, ratings, kernel=kernel, rank=4)
+    for _ in range(2):
+        state, info = als.step(state, data, kernel=kernel, prior=DEFAULT)
+    loss = objective.loss(state.params, kernel, ratings, DEFAULT, data.n) / data.n.user.sum()
+    np.testing.assert_allclose(info["loss"], loss, rtol=1e-5)
 
 
 def test_als_finds_the_stationary_point(ratings):

@@ -16,7 +16,8 @@ from jaxtyping import Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
 from jaxmf.data.arrays import to_numbers, to_rows
-from jaxmf.data.packing import block_sizes, even, pack_rows, page_width
+from jaxmf.data.layout import Places, Sorted, places
+from jaxmf.data.packing import even, page_width, ranges
 from jaxmf.data.ratings import AnyArray, Ratings
 
 Rows = TypeVar("Rows")
@@ -93,42 +94,48 @@ def blocks(
             meet few compiled shapes.
     """
     rows = np.arange(ratings.n_users) if rows is None else np.asarray(rows)
-    local = np.full(ratings.n_users, -1)
-    local[rows] = np.arange(len(rows))
-    user = local[np.asarray(ratings.user)]
-    order = np.argsort(user, kind="stable")
-    order = order[np.searchsorted(user[order], 0) :]
-    count = np.bincount(user[order], minlength=len(rows))
-    width = width or page_width(count, WIDTHS, WASTE)
-    needed = np.maximum(1, -(-count // width))
+    side = _Side(ratings, Sorted.by(np.asarray(ratings.user), ratings.n_users), rows)
+    width = width or page_width(side.counts, WIDTHS, WASTE)
     stacks = []
-    for size in block_sizes(needed, PAGES):
-        chosen = np.flatnonzero(needed <= PAGES if size <= PAGES else (needed <= size) & (needed > size // 2))
-        stacks.append(
-            _stack(_Sorted(ratings, rows, order, count, needed, width), chosen, size, most=pages, ladder=ladder)
-        )
+    for one in side.places(width, pages):
+        g, b, p = one.shape
+        if ladder and p <= PAGES:
+            b = p = pages if p <= pages < rung(p) else rung(p)
+        stacks.append(_stack([(side, one)], (g, b, p, width)))
     return tuple(stacks)
 
 
-def joint_blocks(ratings: Ratings, *, pages: int = PAGES, positions: bool = False) -> tuple[Block, ...]:
+def joint_blocks(
+    ratings: Ratings, *, pages: int = PAGES, positions: bool = False, even: bool = False
+) -> tuple[Block, ...]:
     """Both sides' histories over one table that holds the users' rows and then the items'.
 
     Ordinary rows of both sides share one stack, so that one program of half the size serves both. The blocks are in the
-    order of a sweep: all users, then all items, and none has rows of both. `pages` as in `blocks`; with `positions`,
-    `other` is which rating it is instead of which row was rated.
+    order of a sweep: all users, then all items, and none has rows of both.
+
+    Args:
+        ratings: The ratings.
+        pages: As in `blocks`.
+        positions: Have in `other` which rating it is instead of which row was rated.
+        even: Make the shapes `even_shape`s, what is added being padding.
+
+    Memory: 4 bytes a rating above the blocks, which take 12 a slot.
     """
-    n_users, n_rows = ratings.n_users, ratings.n_users + ratings.n_items
-    by_user = ratings.replace(item=np.asarray(ratings.item) + n_users, n_users=n_rows, n_items=n_rows)
-    counts = np.bincount(ratings.user, minlength=n_users), np.bincount(ratings.item, minlength=ratings.n_items)
-    width = page_width(np.concatenate(counts), WIDTHS, WASTE)
-    sides = by_user, by_user.transpose()
-    if positions:
-        sides = tuple(side.replace(item=np.arange(len(ratings)), n_items=len(ratings)) for side in sides)
-    users = blocks(sides[0], np.arange(n_users), width=width, pages=pages)
-    items = blocks(sides[1], np.arange(n_users, n_rows), width=width, pages=pages)
-    ordinary = [stack for stack in (*users, *items) if stack.owner.shape[1] <= PAGES]
-    long_users, long_items = ([stack for stack in side if stack.owner.shape[1] > PAGES] for side in (users, items))
-    return (*long_users, *([_joined(ordinary)] if ordinary else []), *long_items)
+    n_users = ratings.n_users
+    sides = [
+        _Side(side, Sorted.by(np.asarray(side.user), side.n_users), np.arange(side.n_users), shift, beyond, positions)
+        for side, shift, beyond in ((ratings, 0, n_users), (ratings.transpose(), n_users, 0))
+    ]
+    width = page_width(np.concatenate([side.counts for side in sides]), WIDTHS, WASTE)
+    joint = [[(side, one) for one in side.places(width, pages)] for side in sides]
+    ordinary = [part for side in joint for part in side if part[1].shape[2] <= PAGES]
+    long_users, long_items = ([[part] for part in side if part[1].shape[2] > PAGES] for side in joint)
+    stacks = []
+    for parts in (*long_users, *([ordinary] if ordinary else []), *long_items):
+        g, b, p = (np.array([one.shape for _, one in parts])).T
+        shape = int(g.sum()), int(b.max()), int(p.max())
+        stacks.append(_stack(parts, (*(even_shape(*shape) if even else shape), width)))
+    return tuple(stacks)
 
 
 def packed_row(other: ArrayLike, rating: ArrayLike, weight: ArrayLike | float = 1.0) -> Int[np.ndarray, " packed"]:
@@ -215,24 +222,18 @@ def padded_share(stacks: tuple[Block, ...]) -> float:
     return 1 - sum(int(np.count_nonzero(stack.weight)) for stack in stacks) / max(1, slots)
 
 
-def evened(stack: Block) -> Block:
-    """The stack on the host with `even` numbers of blocks and pages, what is added being padding.
+def even_shape(g: int, b: int, p: int) -> tuple[int, int, int]:
+    """`even` numbers of blocks and pages, as many or a few more.
 
     Rows, whose number varies most between parts of the same data and which cost least, become a power of two.
     """
+    return even(g), 1 << (b - 1).bit_length(), even(p, 16)
+
+
+def evened(stack: Block) -> Block:
+    """The stack on the host grown to its `even_shape`, what is added being padding."""
     (g, b), p = stack.rows.shape, stack.owner.shape[1]
-    return _grown(stack, even(g), 1 << (b - 1).bit_length(), even(p, 16))
-
-
-def filled(ratings: Ratings, n: int) -> Ratings:
-    """Ratings on the host filled up to `n` with ratings of weight 0."""
-    more = n - len(ratings)
-    columns = {name: np.asarray(getattr(ratings, name)) for name in ("user", "item", "rating", "weight")}
-    return ratings.replace(**{name: np.pad(column, (0, more)) for name, column in columns.items()})
-
-
-def _grown(stack: Block, g: int, b: int, p: int) -> Block:
-    """The stack with so many blocks, rows and pages, what is added being padding."""
+    g, b, p = even_shape(g, b, p)
 
     def grown(x: np.ndarray, size: int, fill: int) -> np.ndarray:
         widths = [(0, g - len(x)), (0, size - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]
@@ -242,59 +243,54 @@ def _grown(stack: Block, g: int, b: int, p: int) -> Block:
     return Block(grown(stack.rows, b, PADDING), grown(stack.owner, p, b - 1), *pages)
 
 
-def _joined(stacks: list[Block]) -> Block:
-    """Stacks of one page width as one."""
-    b, p = (
-        max(shape) for shape in zip(*((stack.rows.shape[1], stack.owner.shape[1]) for stack in stacks), strict=True)
-    )
-    alike = [_grown(stack, len(stack.rows), b, p) for stack in stacks]
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *alike)
+def filled(ratings: Ratings, n: int) -> Ratings:
+    """Ratings on the host filled up to `n` with ratings of weight 0."""
+    more = n - len(ratings)
+    columns = {name: np.asarray(getattr(ratings, name)) for name in ("user", "item", "rating", "weight")}
+    return ratings.replace(**{name: np.pad(column, (0, more)) for name, column in columns.items()})
 
 
-class _Sorted(NamedTuple):
-    """Ratings and their `order` by row: how many ratings and `pages` of one `width` each of the `rows` has."""
+class _Side(NamedTuple):
+    """A side's ratings, sorted by its rows, and the `rows` wanted.
+
+    Attributes:
+        shift: What is added to the number of a row in its table.
+        beyond: What is added to that of a row that was rated.
+        positions: Whether slots hold which rating it is instead of that row.
+    """
 
     ratings: Ratings
+    sorted: Sorted
     rows: np.ndarray
-    order: np.ndarray
-    counts: np.ndarray
-    pages: np.ndarray
-    width: int
+    shift: int = 0
+    beyond: int = 0
+    positions: bool = False
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Ratings of each row wanted."""
+        return self.sorted.counts(self.rows)
+
+    def places(self, width: int, most: int) -> list[Places]:
+        """Where the rows stand in stacks of blocks of `most` pages."""
+        return places(np.maximum(1, -(-self.counts // width)), most, PAGES)
 
 
-def _stack(of: _Sorted, chosen: np.ndarray, size: int, *, most: int, ladder: bool) -> Block:
-    """The `chosen` rows in blocks of one shape: rows of at most `PAGES` pages packed, longer ones one to a block."""
-    ratings, rows, order, count, pages, width = of
-    last = np.cumsum(pages[chosen])
-    block = pack_rows(last, most) if size <= PAGES else np.arange(len(chosen))
-    g = int(block[-1]) + 1
-    first_row = np.searchsorted(block, np.arange(g))
-    n_rows = np.bincount(block)
-    n_pages = np.bincount(block, weights=pages[chosen]).astype(int)
-    b, p = int(n_rows.max()), int(n_pages.max()) if size <= PAGES else size
-    if 1 < p <= PAGES:  # of a lone row's pages XLA would make one long product, a sixth slower
-        b = max(b, 2)
-    if ladder and size <= PAGES:
-        b = p = most if p <= most < rung(p) else rung(p)
-
-    out_rows = np.full((g, b), PADDING, np.int32)
-    slot = np.arange(len(chosen)) - first_row[block]
-    out_rows[block, slot] = rows[chosen]
-    page_block = np.repeat(block, pages[chosen])
-    page = np.arange(last[-1]) - (np.cumsum(n_pages) - n_pages)[page_block]
-    owner = np.full((g, p), b - 1, np.int32)
-    owner[page_block, page] = np.repeat(slot, pages[chosen])
-
-    start = np.cumsum(count) - count
-    member = np.repeat(np.arange(len(chosen)), count[chosen])
-    position = np.arange(len(member)) - np.repeat(np.cumsum(count[chosen]) - count[chosen], count[chosen])
-    source = order[start[chosen][member] + position]
-    first_page = last - pages[chosen]
-    flat = first_page[member] + position // width
-    where = (page_block[flat], page[flat], position % width)
-    other = np.zeros((g, p, width), np.int32)
-    rating, weight = np.zeros((2, g, p, width), np.float32)
-    other[where] = np.asarray(ratings.item)[source]
-    rating[where] = np.asarray(ratings.rating)[source]
-    weight[where] = np.asarray(ratings.weight)[source]
-    return Block(out_rows, owner, other, rating, weight)
+def _stack(parts: list[tuple[_Side, Places]], shape: tuple[int, int, int, int]) -> Block:
+    """A stack of so many blocks, of so many rows and pages of one width, that holds all parts, one after the other."""
+    g, b, p, width = shape
+    rows, owner = np.full((g, b), PADDING, np.int32), np.full((g, p), b - 1, np.int32)
+    pages = np.zeros((g, p, width), np.int32), *np.zeros((2, g, p, width), np.float32)
+    begin = 0
+    for side, at in parts:
+        block = begin + at.block
+        rows[block, at.place] = side.rows[at.rows] + side.shift
+        first = block * p + at.page
+        owner.ravel()[ranges(first, at.pages)] = np.repeat(at.place, at.pages)
+        other, rating, weight = (x.ravel() for x in pages)
+        for source, slot in side.sorted.chunks(side.rows[at.rows], first * width):
+            other[slot] = source if side.positions else np.asarray(side.ratings.item)[source] + side.beyond
+            rating[slot] = np.asarray(side.ratings.rating)[source]
+            weight[slot] = np.asarray(side.ratings.weight)[source]
+        begin += at.shape[0]
+    return Block(rows, owner, *pages)

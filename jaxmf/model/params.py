@@ -7,12 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 from jaxtyping import Array, Float, Int, Key, ScalarLike
 
 from jaxmf.data.arrays import Column, to_rows
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.tables import Table
+
+PART = 1 << 16
+"""Pairs that are predicted at a time: the rows of these are what it takes, however many pairs there are."""
 
 
 @no_type_check
@@ -80,7 +84,19 @@ def predict(params: Params, kernel: Kernel, user: Column, item: Column) -> Float
         Array([3.5, 3.5], dtype=float32)
     """
     user, item = given_rows(user, params.user, "user"), given_rows(item, params.item, "item")
+    if len(user) > PART:
+        return _predict_parts(params, kernel, user, item)
     return jax.vmap(kernel, (0, 0, None))(params.user[user], params.item[item], params.offset)
+
+
+@jax.jit
+def _predict_parts(
+    params: Params, kernel: Kernel, user: Int[AnyArray, " n"], item: Int[AnyArray, " n"]
+) -> Float[Array, " n"]:
+    def of_pair(pair: tuple[Int[Array, ""], Int[Array, ""]]) -> Float[Array, ""]:
+        return kernel(params.user[pair[0]], params.item[pair[1]], params.offset)
+
+    return lax.map(of_pair, (user, item), batch_size=PART)
 
 
 def given_rows(rows: Column, table: Table, side: str) -> Int[AnyArray, " n"]:

@@ -114,21 +114,24 @@ def improve_rows(
     than its start, but for rounding. They end when every row's gradient has fallen to the share `tol` of its first; 0
     takes all `steps`. Arguments as in `solve_rows`.
     """
-    if problem.kernel.linear:
-        return start + cg.solve(*linearised(problem.plain(), start)[:3], steps=cg_steps, tol=tol)
-    return _newton(problem, start, steps, cg_steps, tol)
+    return step_rows(problem, start, steps=steps, cg_steps=cg_steps, tol=tol)[0]
 
 
-def step_rows(problem: Problem, start: Table, *, cg_steps: int) -> tuple[Table, Float[Array, " b"]]:
-    """The `b` rows of a linear kernel after so many conjugate-gradient steps, and their losses, at no further cost.
+def step_rows(
+    problem: Problem, start: Table, *, steps: int = 1, cg_steps: int, tol: float = 0.0
+) -> tuple[Table, Float[Array, " b"]]:
+    """`improve_rows`, and what is left of each row's loss, at no further cost.
 
-    Conjugate gradients from 0 leave a residual at a right angle to their step δ, so that it lowers the loss by δᵀ·rhs.
+    Of a linear kernel: conjugate gradients from 0 leave a residual at a right angle to their step δ, so that it lowers
+    the loss by δᵀ·rhs.
     """
+    if not problem.kernel.linear:
+        return _newton(problem, start, steps, cg_steps, tol)
     matvec, rhs, scale, loss, curvature = linearised(problem.plain(), start)
     if cg_steps == 1:
         ahead = cg.first_step(rhs, scale, curvature)
     else:
-        ahead = cg.solve(matvec, rhs, scale, steps=cg_steps, tol=0.0)
+        ahead = cg.solve(matvec, rhs, scale, steps=cg_steps, tol=tol)
     return start + ahead, loss - ahead.dot(rhs)
 
 
@@ -218,7 +221,7 @@ class _Search(NamedTuple):
     share: Float[Array, " b"]
 
 
-def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: float) -> Table:
+def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: float) -> tuple[Table, Float[Array, " b"]]:
     """Newton's steps, each found as exactly as it is worth (Dembo & Steihaug 1983; Eisenstat & Walker 1996, §2)."""
     diagonal = scale(problem, start)
 
@@ -247,21 +250,22 @@ def _newton(problem: Problem, start: Table, steps: int, cg_steps: int, tol: floa
     return _lowered(problem, lax.while_loop(unfinished, step, begin))
 
 
-def _lowered(problem: Problem, search: _Search) -> Table:
+def _lowered(problem: Problem, search: _Search) -> tuple[Table, Float[Array, " b"]]:
     """The rows after their last step, cut until it lowers their losses; where `CUTS` don't, without it."""
 
     def unfinished(state: tuple) -> Bool[Array, ""]:
-        tries, _, lower = state
+        tries, _, lower, _ = state
         return (tries <= CUTS) & ~jnp.all(lower)
 
     def tried(state: tuple) -> tuple:
-        tries, step, lower = state
-        lower |= _lower(row_losses(problem, search.x + step), search.loss)
-        return tries + 1, step.where(lower, _cut(step)), lower
+        tries, step, lower, _ = state
+        loss = row_losses(problem, search.x + step)
+        lower |= _lower(loss, search.loss)
+        return tries + 1, step.where(lower, _cut(step)), lower, jnp.where(lower, loss, search.loss)
 
-    begin = (jnp.int32(0), search.step, jnp.zeros_like(search.solved))
-    _, step, lower = lax.while_loop(unfinished, tried, begin)
-    return (search.x + step).where(lower, search.x)
+    begin = (jnp.int32(0), search.step, jnp.zeros_like(search.solved), search.loss)
+    _, step, lower, loss = lax.while_loop(unfinished, tried, begin)
+    return (search.x + step).where(lower, search.x), loss
 
 
 def _lower(loss: Float[Array, " b"], than: Float[Array, " b"]) -> Bool[Array, " b"]:

@@ -7,7 +7,7 @@ from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Clicks, Kernel, unit_of
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.training import clicks, evidence, loop
-from jaxmf.training.alternating import REMEDY, Histories, State, Sweep, gathered, histories, init, solve_blocks, step
+from jaxmf.training.alternating import REMEDY, Histories, State, Sweep, histories, init, solve_blocks, step
 from jaxmf.training.evidence import Task
 from jaxmf.training.loop import Fit, Watch
 
@@ -65,7 +65,7 @@ def fit(  # noqa: PLR0913 a trainer
     settings = {"prior": found.told, "features": features, **sweep._asdict()}
     state, log = loop.run(
         init(key, ratings, kernel=kernel, rank=rank, features=features),
-        (gathered(ratings, features), found.priors),
+        (histories(ratings, features, even=True), found.priors),
         sweep,
         loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse, solves=True),
         watch,

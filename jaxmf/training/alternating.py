@@ -5,19 +5,19 @@ For a kernel that is not linear in a row the solves are Newton's steps, and the 
 
 from typing import NamedTuple, no_type_check
 
+import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from jaxmf.data.features import Sides
-from jaxmf.data.histories import PAGES, Block, evened, filled, joint_blocks
-from jaxmf.data.packing import even
+from jaxmf.data.histories import PAGES, Block, joint_blocks
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.links import Links
-from jaxmf.model.objective import Weights, squares, weights
+from jaxmf.model.objective import Weights, weights
 from jaxmf.model.params import Params
 from jaxmf.model.priors import Prior, Priors, both_sides
 from jaxmf.model.problem import Problem, in_unit
@@ -29,9 +29,8 @@ REMEDY = "raise `factor_reg`"
 
 @no_type_check
 class Histories(struct.PyTreeNode):
-    """The training ratings, the same as blocks of both sides' rows, and the features of these."""
+    """The training ratings as blocks of both sides' rows, how much each row was rated, and the rows' features."""
 
-    ratings: Ratings
     n: Weights
     blocks: tuple[Block, ...]
     features: Sides
@@ -45,16 +44,16 @@ class State(struct.PyTreeNode):
     links: Links
 
 
-def histories(ratings: Ratings, features: Sides = Sides(), *, pages: int = PAGES) -> Histories:
-    """Ratings and features on the host as what `step` takes, in blocks of about `pages` pages."""
-    return Histories(ratings, weights(ratings), joint_blocks(ratings, pages=pages), features)
+def histories(ratings: Ratings, features: Sides = Sides(), *, pages: int = PAGES, even: bool = False) -> Histories:
+    """Ratings and features on the host as what `step` takes.
 
-
-def gathered(ratings: Ratings, features: Sides) -> Histories:
-    """`histories` filled up to even sizes, so that fits of about as many ratings share a program."""
-    known = histories(ratings, features)
-    blocks = tuple(evened(stack) for stack in known.blocks)
-    return known.replace(ratings=filled(ratings, even(len(ratings))), blocks=blocks)
+    Args:
+        ratings: The ratings.
+        features: The features.
+        pages: About how many pages a block has.
+        even: Fill blocks up to even sizes, so that fits of about as many ratings share a program.
+    """
+    return Histories(weights(ratings), joint_blocks(ratings, pages=pages, even=even), features)
 
 
 def init(key: Key[Array, ""], ratings: Ratings, *, kernel: Kernel, rank: int, features: Sides = Sides()) -> State:
@@ -86,7 +85,7 @@ def step(
     mean = links.both_means(features, state.links, model)
     before = model.user.join(model.item)
     whole = Problem(kernel, model.offset, before, data.blocks[0], mean.user.join(mean.item), precision)
-    table = solve_blocks(whole, data.blocks, steps=steps, cg_steps=cg_steps)
+    table, unexplained = solve_blocks(whole, data.blocks, steps=steps, cg_steps=cg_steps)
     users, items = table.cut(len(model.user))
     model = model.replace(user=users, item=items)
     link = Links(
@@ -95,14 +94,18 @@ def step(
     )
     mean = links.both_means(features, link, model)
     away = table - mean.user.join(mean.item)
-    total = squares(model, kernel, data.ratings) / kernel.unit**2 + away.dot(away * precision).sum()
+    total = unexplained[len(users) :].sum() + away.dot(away * precision).sum()
     for one, of_side in zip(link, priors, strict=True):
         total += links.penalty(one, of_side.link_precision())
     return State(model, link), {"loss": total / n.user.sum()}
 
 
-def solve_blocks(whole: Problem, stacks: tuple[Block, ...], *, steps: int, cg_steps: int) -> Table:
+def solve_blocks(
+    whole: Problem, stacks: tuple[Block, ...], *, steps: int, cg_steps: int
+) -> tuple[Table, Float[Array, " rows"]]:
     """The table with each block's rows solved in turn, from where they are and given what the table then holds.
+
+    Beside it Σ w (r − r̂)² of each row as it was solved, in squared units: the items' are those of the whole table.
 
     Args:
         whole: The problem of both sides' rows, in one table that is also the `others`: the users' rows and then the
@@ -112,17 +115,20 @@ def solve_blocks(whole: Problem, stacks: tuple[Block, ...], *, steps: int, cg_st
         cg_steps: Likewise.
     """
 
-    def solve(table: Table, block: Block) -> tuple[Table, None]:
+    def solve(so_far: tuple[Table, Float[Array, " rows"]], block: Block) -> tuple[tuple, None]:
+        table, unexplained = so_far
         mean, precision = whole.mean[block.rows], whole.precision[block.rows]
         given = in_unit(block, whole.kernel)
         problem = whole.replace(others=table, block=given, mean=mean, precision=precision)
-        solved = rows.improve_rows(problem, table[block.rows], steps=steps, cg_steps=cg_steps, tol=0.0)
-        return table.put(block.rows, solved), None
+        solved, loss = rows.step_rows(problem, table[block.rows], steps=steps, cg_steps=cg_steps)
+        away = solved - mean
+        squares = loss - away.dot(away * precision)
+        return (table.put(block.rows, solved), unexplained.at[block.rows].set(squares, mode="drop")), None
 
-    table = whole.others
+    so_far = whole.others, jnp.zeros(len(whole.others))
     for stack in stacks:
-        table, _ = lax.scan(solve, table, stack)
-    return table
+        so_far, _ = lax.scan(solve, so_far, stack)
+    return so_far
 
 
 class Sweep(NamedTuple):

@@ -183,7 +183,7 @@ def spreads(ratings: Ratings, unit: float) -> Spreads:
 def _strength(task: Task, held: Bool[np.ndarray, " n"], begin: Priors) -> tuple[float, float]:
     """The power of 2 by which to multiply the factors' precisions, and the seconds of compiling."""
     seen, features = without(task, held)
-    known = jax.device_put(alternating.gathered(seen, features))
+    known = jax.device_put(alternating.histories(seen, features, even=True))
     watch = Watch(validation=task.ratings.take(held), progress=task.progress)
     compiling = []
 

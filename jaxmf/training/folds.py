@@ -49,19 +49,26 @@ class Fold(struct.PyTreeNode):
     features: Sides
 
 
-class Data(NamedTuple):
-    """The histories of all ratings, and the stacked folds."""
+class Known(NamedTuple):
+    """What a trainer is given of a fold: its ratings, and the same as histories."""
 
+    ratings: Ratings
+    histories: Histories
+
+
+class Data(NamedTuple):
+    """All ratings, their histories, and the stacked folds."""
+
+    ratings: Ratings
     histories: Histories
     folds: Fold
 
-    def of(self, fold: Int[AnyArray, ""]) -> tuple[Histories, Fold]:
-        """One fold's histories."""
+    def of(self, fold: Int[AnyArray, ""]) -> tuple[Known, Fold]:
+        """What is known in one fold."""
         one = jax.tree.map(lambda x: x[fold], self.folds)
-        every = self.histories
-        pairs = zip(every.blocks, one.blocks, strict=True)
+        pairs = zip(self.histories.blocks, one.blocks, strict=True)
         blocks = tuple(stack.replace(weight=weight) for stack, weight in pairs)
-        return Histories(every.ratings.replace(weight=one.weight), one.n, blocks, one.features), one
+        return Known(self.ratings.replace(weight=one.weight), Histories(one.n, blocks, one.features)), one
 
 
 def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel, features: Callable[[Ratings], Sides]) -> Data:
@@ -83,7 +90,7 @@ def gather(ratings: Ratings, folds: Sequence[Split], kernel: Kernel, features: C
             "the features of two folds differ in number, and one program serves all folds: give every rating one, 0 "
             "where its weight is 0, as `features.implicit` does"
         )
-    return Data(als.histories(ratings, pages=PAGES), stacked(each))
+    return Data(ratings, als.histories(ratings, pages=PAGES), stacked(each))
 
 
 def _check(at: int, split: Split, ratings: Ratings) -> None:

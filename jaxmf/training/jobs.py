@@ -136,14 +136,14 @@ def fit(
     room: int,
 ) -> Float[Array, " room"]:
     """One job's validation RMSE after each of its epochs, predictions clipped to the training ratings' range."""
-    histories, fold = data.of(job.fold)
+    known, fold = data.of(job.fold)
     kernel = kernel.replace(unit=fold.unit)
 
     def draw(key: Key[Array, ""]) -> Params:
-        starts = [_narrow_start(rank, group.width, histories.ratings, fold.offset) for rank in group.ranks]
+        starts = [_narrow_start(rank, group.width, known.ratings, fold.offset) for rank in group.ranks]
         return lax.switch(job.rank, starts, key)
 
-    state, epoch = trainer.starter(draw, job, histories, epochs)
+    state, epoch = trainer.starter(draw, job, known, epochs)
 
     def one(at: Int[Array, ""], so_far: tuple[State, Float[Array, " room"]]) -> tuple[State, Float[Array, " room"]]:
         state, rmse = so_far

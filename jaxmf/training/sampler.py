@@ -22,7 +22,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.features import Features, Sides
-from jaxmf.data.histories import Block, evened, filled, joint_blocks
+from jaxmf.data.histories import Block, filled, joint_blocks
 from jaxmf.data.packing import even
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import links, params, rows
@@ -93,10 +93,11 @@ class Data(struct.PyTreeNode):
 
 def data_of(ratings: Ratings, likelihood: Likelihood = Gaussian(), features: Sides = Sides()) -> Data:
     """What `step` takes, on the host."""
-    both = tuple(map(evened, joint_blocks(ratings)))
-    places = [evened(stack).other for stack in joint_blocks(ratings, positions=True)] if likelihood.latent else None
+    both = joint_blocks(ratings, even=True)
+    at = joint_blocks(ratings, positions=True, even=True) if likelihood.latent else ()
     rated = jax.tree.map(jnp.sign, weights(ratings))
-    return Data(filled(ratings, even(len(ratings))), rated, both, features, places and tuple(places))
+    places = tuple(stack.other for stack in at) or None
+    return Data(filled(ratings, even(len(ratings))), rated, both, features, places)
 
 
 def init(

@@ -17,7 +17,7 @@ from jaxmf.model.kernels import Kernel
 from jaxmf.model.params import Params
 from jaxmf.model.priors import DEFAULT, Prior, Priors
 from jaxmf.training import als, sgd
-from jaxmf.training.als import Histories
+from jaxmf.training.folds import Known
 
 State = TypeVar("State", als.State, sgd.State)
 
@@ -73,7 +73,7 @@ class Trainer(abc.ABC, Generic[State]):
 
     @abc.abstractmethod
     def starter(
-        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: Int[Array, ""]
+        self, draw: Callable[[Key[Array, ""]], Params], job: Job, known: Known, epochs: Int[Array, ""]
     ) -> tuple[State, Callable[[State, Kernel], State]]:
         """The first state, and the epoch of a fit of so many."""
 
@@ -95,7 +95,7 @@ class ALS(Trainer[als.State]):
         self,
         draw: Callable[[Key[Array, ""]], Params],
         job: Job,
-        data: Histories,
+        known: Known,
         epochs: Int[Array, ""],  # noqa: ARG002 a schedule's
     ) -> tuple[als.State, Callable[[als.State, Kernel], als.State]]:
         """The first state, and the sweep."""
@@ -103,9 +103,9 @@ class ALS(Trainer[als.State]):
 
         def epoch(state: als.State, kernel: Kernel) -> als.State:
             few = {"steps": self.steps, "cg_steps": self.cg_steps}
-            return als.step(state, data, kernel=kernel, prior=job.priors, **few)[0]
+            return als.step(state, known.histories, kernel=kernel, prior=job.priors, **few)[0]
 
-        return als.State(start, links.init(data.features, start.user.rank)), epoch
+        return als.State(start, links.init(known.histories.features, start.user.rank)), epoch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,16 +121,16 @@ class SGD(Trainer[sgd.State]):
         check_whole("batch_size", self.batch_size, least=1, meaning="the ratings of a step")
 
     def starter(
-        self, draw: Callable[[Key[Array, ""]], Params], job: Job, data: Histories, epochs: Int[Array, ""]
+        self, draw: Callable[[Key[Array, ""]], Params], job: Job, known: Known, epochs: Int[Array, ""]
     ) -> tuple[sgd.State, Callable[[sgd.State, Kernel], sgd.State]]:
         """The first state, and the pass."""
-        n = len(data.ratings)
+        n, data = len(known.ratings), known.histories
         batch_size = min(self.batch_size, n)
         optimizer = sgd.default_optimizer(epochs, n, batch_size, learning_rate=job.learning_rate)
 
         def epoch(state: sgd.State, kernel: Kernel) -> sgd.State:
             more = -n % batch_size
-            ratings = jax.tree.map(lambda column: jnp.pad(column, (0, more)), data.ratings)
+            ratings = jax.tree.map(lambda column: jnp.pad(column, (0, more)), known.ratings)
             of_fold = (ratings, data.n, job.priors, data.features)
             return sgd.epoch(state, of_fold, kernel=kernel, batch_size=batch_size, optimizer=optimizer)[0]
 

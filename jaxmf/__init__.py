@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from jaxmf import sharding
 from jaxmf.baselines import interop, surprise, weighted_rating
 from jaxmf.data import changes, datasets, features, histories, ratings, splits
 from jaxmf.evaluation import convergence, metrics, ranking
@@ -63,6 +64,7 @@ __all__ = [
     "rehearsal",
     "rows",
     "sgd",
+    "sharding",
     "splits",
     "surprise",
     "tables",

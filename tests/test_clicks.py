@@ -12,7 +12,7 @@ from jaxmf.model import rows
 from jaxmf.model.kernels import Clicks
 from jaxmf.model.priors import Prior, Priors
 from jaxmf.model.tables import Gram, Table
-from jaxmf.training import clicks
+from jaxmf.training import clicks, spread
 
 KEY = jax.random.key(0)
 PRIORS = Priors(Prior(factor_reg=0.02, power=1.0), Prior(factor_reg=0.05, power=0.5, extra=3.0))
@@ -99,7 +99,7 @@ def test_one_user_and_items_are_folded_in_alike(fitted, given):
 
 def test_no_half_sweep_raises_the_objective(given):
     kernel = Clicks(0.2)
-    state, data = clicks.init(KEY, given, rank=4), clicks.histories(given, kernel)
+    state, data = clicks.init(KEY, given, rank=4), clicks.histories(given, kernel, spread.Here())
     losses = [objective(kernel, PRIORS, *(table.factors for table in (state.params.user, state.params.item)), given)]
     model = state.params
     for _ in range(5):

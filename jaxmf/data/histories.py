@@ -52,6 +52,7 @@ class Block(struct.PyTreeNode):
         rating: The ratings.
         weight: Their weights; 0 where there is no rating.
         alone: Whether each row has one page, of its own number: nothing is then spread over pages or summed.
+        axis: The mesh axis over which each row's ratings are spread, some on every device: sums go over it too.
     """
 
     rows: Int[AnyArray, " b"]
@@ -60,13 +61,14 @@ class Block(struct.PyTreeNode):
     rating: Float[AnyArray, "p w"]
     weight: Float[AnyArray, "p w"]
     alone: bool = struct.field(pytree_node=False, default=False)
+    axis: str | None = struct.field(pytree_node=False, default=None)
 
     def of_pages(self, rows: Rows) -> Rows:
         """What arrays of `b` rows hold, a page each."""
         return rows if self.alone else jax.tree.map(lambda x: x[self.owner], rows)
 
     def parts(self, size: int) -> "Block":
-        """The same pages as a stack of blocks of `size` pages, each with all of the rows."""
+        """The same pages, those of this device, as a stack of blocks of `size` pages, each with all of the rows."""
         cut = self.owner.shape[0] // size
         pages = [x.reshape(cut, size, *x.shape[1:]) for x in (self.owner, self.other, self.rating, self.weight)]
         return Block(jnp.broadcast_to(self.rows, (cut, *self.rows.shape)), *pages)
@@ -94,14 +96,14 @@ def blocks(
             meet few compiled shapes.
     """
     rows = np.arange(ratings.n_users) if rows is None else np.asarray(rows)
-    side = _Side(ratings, Sorted.by(np.asarray(ratings.user), ratings.n_users), rows)
+    side = Side(ratings, Sorted.by(np.asarray(ratings.user), ratings.n_users), rows)
     width = width or page_width(side.counts, WIDTHS, WASTE)
     stacks = []
     for one in side.places(width, pages):
         g, b, p = one.shape
         if ladder and p <= PAGES:
             b = p = pages if p <= pages < rung(p) else rung(p)
-        stacks.append(_stack([(side, one)], (g, b, p, width)))
+        stacks.append(stack_of([(side, one)], (g, b, p, width)))
     return tuple(stacks)
 
 
@@ -123,7 +125,7 @@ def joint_blocks(
     """
     n_users = ratings.n_users
     sides = [
-        _Side(side, Sorted.by(np.asarray(side.user), side.n_users), np.arange(side.n_users), shift, beyond, positions)
+        Side(side, Sorted.by(np.asarray(side.user), side.n_users), np.arange(side.n_users), shift, beyond, positions)
         for side, shift, beyond in ((ratings, 0, n_users), (ratings.transpose(), n_users, 0))
     ]
     width = page_width(np.concatenate([side.counts for side in sides]), WIDTHS, WASTE)
@@ -134,7 +136,7 @@ def joint_blocks(
     for parts in (*long_users, *([ordinary] if ordinary else []), *long_items):
         g, b, p = (np.array([one.shape for _, one in parts])).T
         shape = int(g.sum()), int(b.max()), int(p.max())
-        stacks.append(_stack(parts, (*(even_shape(*shape) if even else shape), width)))
+        stacks.append(stack_of(parts, (*(even_shape(*shape) if even else shape), width)))
     return tuple(stacks)
 
 
@@ -222,6 +224,16 @@ def padded_share(stacks: tuple[Block, ...]) -> float:
     return 1 - sum(int(np.count_nonzero(stack.weight)) for stack in stacks) / max(1, slots)
 
 
+def padded(stack: Block, g: int) -> Block:
+    """The stack on a device with `g` blocks, what is added being padding."""
+    more = g - stack.rows.shape[0]
+
+    def grown(x: AnyArray, fill: int = 0) -> AnyArray:
+        return jnp.pad(x, [(0, more), *[(0, 0)] * (x.ndim - 1)], constant_values=fill)
+
+    return jax.tree.map(grown, stack).replace(rows=grown(stack.rows, PADDING)) if more else stack
+
+
 def even_shape(g: int, b: int, p: int) -> tuple[int, int, int]:
     """`even` numbers of blocks and pages, as many or a few more.
 
@@ -232,8 +244,7 @@ def even_shape(g: int, b: int, p: int) -> tuple[int, int, int]:
 
 def evened(stack: Block) -> Block:
     """The stack on the host grown to its `even_shape`, what is added being padding."""
-    (g, b), p = stack.rows.shape, stack.owner.shape[1]
-    g, b, p = even_shape(g, b, p)
+    g, b, p = even_shape(*map(int, stack.rows.shape), stack.owner.shape[1])
 
     def grown(x: np.ndarray, size: int, fill: int) -> np.ndarray:
         widths = [(0, g - len(x)), (0, size - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]
@@ -243,14 +254,7 @@ def evened(stack: Block) -> Block:
     return Block(grown(stack.rows, b, PADDING), grown(stack.owner, p, b - 1), *pages)
 
 
-def filled(ratings: Ratings, n: int) -> Ratings:
-    """Ratings on the host filled up to `n` with ratings of weight 0."""
-    more = n - len(ratings)
-    columns = {name: np.asarray(getattr(ratings, name)) for name in ("user", "item", "rating", "weight")}
-    return ratings.replace(**{name: np.pad(column, (0, more)) for name, column in columns.items()})
-
-
-class _Side(NamedTuple):
+class Side(NamedTuple):
     """A side's ratings, sorted by its rows, and the `rows` wanted.
 
     Attributes:
@@ -276,7 +280,7 @@ class _Side(NamedTuple):
         return places(np.maximum(1, -(-self.counts // width)), most, PAGES)
 
 
-def _stack(parts: list[tuple[_Side, Places]], shape: tuple[int, int, int, int]) -> Block:
+def stack_of(parts: list[tuple[Side, Places]], shape: tuple[int, int, int, int]) -> Block:
     """A stack of so many blocks, of so many rows and pages of one width, that holds all parts, one after the other."""
     g, b, p, width = shape
     rows, owner = np.full((g, b), PADDING, np.int32), np.full((g, p), b - 1, np.int32)

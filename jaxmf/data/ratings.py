@@ -45,6 +45,13 @@ class Ratings(struct.PyTreeNode):
         return self.replace(user=self.item, item=self.user, n_users=self.n_items, n_items=self.n_users)
 
 
+def filled(ratings: Ratings, n: int) -> Ratings:
+    """Ratings on the host filled up to `n` with ratings of weight 0."""
+    more = n - len(ratings)
+    columns = {name: np.asarray(getattr(ratings, name)) for name in ("user", "item", "rating", "weight")}
+    return ratings.replace(**{name: np.pad(column, (0, more)) for name, column in columns.items()})
+
+
 def check_type(ratings: object, name: str) -> None:
     """Refuse what are no ratings.
 

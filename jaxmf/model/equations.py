@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxmf import sharding
 from jaxmf.data.histories import PAGES, Block
 from jaxmf.data.ratings import AnyArray
 from jaxmf.model import cg
@@ -219,12 +220,14 @@ def gram_first(block: Block, b: int, k: int) -> bool:
 
 
 def by_row(block: Block, b: int, values: Float[AnyArray, "p ..."]) -> Float[Array, "b ..."]:
-    """Sums over the pages of each row."""
+    """Sums over the pages of each row, wherever they are."""
     if block.alone:
-        return jnp.asarray(values)
-    if b == 1:  # no need of a scatter
-        return values.sum(0, keepdims=True)
-    return jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
+        here = jnp.asarray(values)
+    elif b == 1:  # no need of a scatter
+        here = values.sum(0, keepdims=True)
+    else:
+        here = jax.ops.segment_sum(values, block.owner, num_segments=b, indices_are_sorted=True)
+    return sharding.summed(here, block.axis)
 
 
 def _transposed(block: Block, b: int, j: Table, u: Float[AnyArray, "p w"], rank: int) -> Table:
@@ -237,4 +240,5 @@ def sum_parts(function: Callable[[Block], Sums], block: Block) -> Sums:
     """`function` summed over parts of at most `PAGES` pages: however long a row, its memory is a part's."""
     if block.owner.shape[0] <= PAGES:
         return function(block)
-    return jax.tree.map(lambda x: x.sum(0), lax.map(function, block.parts(PAGES)))
+    here = jax.tree.map(lambda x: x.sum(0), lax.map(function, block.parts(PAGES)))
+    return sharding.summed(here, block.axis)

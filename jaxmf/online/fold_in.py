@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 
+from jaxmf import sharding
 from jaxmf.data.features import Features, Sides
 from jaxmf.data.histories import CACHED_PAGES, blocks, packed_row, unpacked
 from jaxmf.data.ratings import AnyArray, Ratings
@@ -22,7 +23,17 @@ from jaxmf.model.posterior import Posterior
 from jaxmf.model.tables import Table
 from jaxmf.online.means import said_of_rows
 from jaxmf.online.retrain import sgd_retrain
-from jaxmf.online.update import check_fold_in, check_given, check_priors, fits, on_device, solve_user, unstack, update
+from jaxmf.online.update import (
+    check_fold_in,
+    check_given,
+    check_priors,
+    fits,
+    on_device,
+    solve_stacks,
+    solve_user,
+    unstack,
+    update,
+)
 
 __all__ = ["fold_in", "fold_in_items", "fold_in_user", "fold_in_users", "sgd_retrain"]
 
@@ -77,8 +88,11 @@ def fold_in_users(
     table, frozen = jax.tree.map(jnp.copy, grown.params.user), grown.frozen()  # `update` writes into the copy
     check_rows(users, table, "user")
     for stack in blocks(ratings, users, pages=CACHED_PAGES, ladder=True):
-        for block in unstack(stack):
-            table = update(table, frozen, block, said)
+        if sharding.current() is None:
+            for block in unstack(stack):
+                table = update(table, frozen, block, said)
+        else:
+            table = table.put(stack.rows.ravel(), *sharding.home(solve_stacks(frozen, (stack,), said)))
     return grown.with_users(table).advanced()
 
 

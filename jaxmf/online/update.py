@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Int, ScalarLike
 
-from jaxmf.data.histories import Block, row_block
+from jaxmf import sharding
+from jaxmf.data.histories import Block, padded, row_block
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import rows
@@ -37,20 +39,41 @@ share of its first residual at which it counts as solved: a row is then within 1
 Fitted = TypeVar("Fitted", Model, Posterior)
 
 
-@jax.jit
-def solve_stacks(frozen: Model | Posterior, stacks: tuple[Block, ...]) -> tuple[Table, ...]:
+def solve_stacks(frozen: Model | Posterior, stacks: tuple[Block, ...], said: Table | None = None) -> tuple[Table, ...]:
     """Users' rows for whole stacks of blocks that are on the device already, as one program.
+
+    Over the devices of `jaxmf.sharding.over` each solves its part of every stack's blocks.
+
+    Args:
+        frozen: As in `solve_block`.
+        stacks: The stacks.
+        said: As in `solve_block`.
 
     Returns:
         A table a stack, its rows in the order of the stack's `rows`.
     """
+    return _solve_stacks(frozen, stacks, said, mesh=sharding.current())
+
+
+@partial(jax.jit, static_argnames="mesh")
+def _solve_stacks(
+    frozen: Model | Posterior, stacks: tuple[Block, ...], said: Table | None, *, mesh: Mesh | None
+) -> tuple[Table, ...]:
 
     def joined(solved: Table) -> Table:
         """Blocks of rows one after the other, behind the draws where there are such."""
         bias, factors = jnp.moveaxis(solved.bias, 0, -2), jnp.moveaxis(solved.factors, 0, -3)
         return Table(bias.reshape(*bias.shape[:-2], -1), factors.reshape(*factors.shape[:-3], -1, solved.rank))
 
-    return tuple(joined(lax.map(lambda block: solve_block(frozen, block), stack)) for stack in stacks)
+    def solved(whole: tuple[Model | Posterior, Table | None], stack: Block) -> Table:
+        return lax.map(lambda block: solve_block(whole[0], block, whole[1]), stack)
+
+    def of_stack(stack: Block) -> Table:
+        g, b = stack.rows.shape
+        table = joined(sharding.cut(solved, mesh, "users")((frozen, said), padded(stack, sharding.parts(g, mesh))))
+        return Table(table.bias[..., : g * b], table.factors[..., : g * b, :])
+
+    return tuple(map(of_stack, stacks))
 
 
 @partial(jax.jit, donate_argnums=0)

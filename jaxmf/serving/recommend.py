@@ -7,10 +7,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, ScalarLike
 from numpy.typing import ArrayLike
 
+from jaxmf import sharding
 from jaxmf.data.ratings import AnyArray, Ratings, check, check_type
 from jaxmf.data.settings import check_number, check_whole
 from jaxmf.model.kernels import Clicks, Kernel, Linear, Logistic, Polynomial
@@ -152,8 +154,10 @@ def _best(
         return out
     position = np.full(n_items, np.iinfo(np.int32).max, np.int32)
     position[kept] = np.arange(len(kept))
+    mesh = sharding.current()
     for rows, mask, chosen in top.user_blocks(users, _shown(seen, n_items), position):
-        value, at = _found(score, rows, mask, items, most)
+        found = _found(score, rows, mask, items, most, mesh=mesh)
+        value, at = found if mesh is None else sharding.home(found)
         item = kept[np.minimum(at, len(kept) - 1)]
         left = np.isneginf(value)
         rated = np.where(left, -np.inf, rate(rows, item, value))
@@ -164,14 +168,14 @@ def _best(
     return out
 
 
-@partial(jax.jit, static_argnames="n")
+@partial(jax.jit, static_argnames=("n", "mesh"))
 def _found(
-    score: Partial, users: Int[AnyArray, "g b"], masks: top.Mask, items: Table, n: int
+    score: Partial, users: Int[AnyArray, "g b"], masks: top.Mask, items: Table, n: int, *, mesh: Mesh | None
 ) -> tuple[Float[Array, "g b n"], Int[Array, "g b n"]]:
     """`top.best` of items that are cut into blocks on the way: one that is whole already is not copied."""
     size = top.block_size(len(items))
     starts = size * np.arange(-(-len(items) // size), dtype=np.int32)
-    return top.best(score, users, masks, starts, _blocks(items, size), n)
+    return top.best(score, users, masks, starts, _blocks(items, size), n, mesh)
 
 
 def checked_rows(rows: ArrayLike, table: Table, side: str, *, written: bool = True) -> Int[np.ndarray, " n"]:

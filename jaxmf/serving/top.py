@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PyTree
 
+from jaxmf import sharding
 from jaxmf.data.histories import rung
 from jaxmf.data.packing import ranges
 from jaxmf.data.ratings import AnyArray, Ratings
@@ -69,9 +71,15 @@ def top_k(scores: Float[Array, "b items"], n: int) -> tuple[Float[Array, "b n"],
     return values, jnp.take_along_axis(best, at // GROUP, 1) * GROUP + at % GROUP
 
 
-@partial(jax.jit, static_argnames="n")
+@partial(jax.jit, static_argnames=("n", "mesh"))
 def best(
-    score: Partial, users: Int[AnyArray, "g b"], masks: Mask, starts: Int[AnyArray, " h"], items: PyTree, n: int
+    score: Partial,
+    users: Int[AnyArray, "g b"],
+    masks: Mask,
+    starts: Int[AnyArray, " h"],
+    items: PyTree,
+    n: int,
+    mesh: Mesh | None = None,
 ) -> tuple[Float[Array, "g b n"], Int[Array, "g b n"]]:
     """The `n` largest scores of each user and the positions of their items.
 
@@ -82,7 +90,20 @@ def best(
         starts: Position of the first item of each block of items.
         items: Blocks of items, as `score` takes them.
         n: Items a user, no more than there are.
+        mesh: Devices over which the blocks of users are divided.
     """
+    g, whole = len(users), (score, starts, items)
+    more = [(0, sharding.parts(g, mesh) - g), (0, 0)]
+    cut = jax.tree.map(lambda x: jnp.pad(x, more), (users, masks))
+    found = sharding.cut(partial(_best, n=n), mesh, "users")(whole, cut)
+    return jax.tree.map(lambda x: x[:g], found)
+
+
+def _best(
+    whole: tuple[Partial, Int[AnyArray, " h"], PyTree], cut: tuple[Int[AnyArray, "g b"], Mask], n: int
+) -> tuple[Float[Array, "g b n"], Int[Array, "g b n"]]:
+    """`best` on one device."""
+    (score, starts, items), (users, masks) = whole, cut
 
     def of_items(given: tuple) -> tuple:
         start, block = given

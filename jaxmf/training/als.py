@@ -6,7 +6,7 @@ from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.ratings import Ratings
 from jaxmf.model.kernels import Clicks, Kernel, unit_of
 from jaxmf.model.priors import Prior, Priors
-from jaxmf.training import clicks, evidence, loop
+from jaxmf.training import clicks, evidence, loop, spread
 from jaxmf.training.alternating import REMEDY, Histories, State, Sweep, histories, init, solve_blocks, step
 from jaxmf.training.evidence import Task
 from jaxmf.training.loop import Fit, Watch
@@ -60,14 +60,15 @@ def fit(  # noqa: PLR0913 a trainer
     if isinstance(kernel, Clicks):
         return clicks.fit(key, ratings, kernel, features, clicks.Settings(rank, prior, epochs, steps, cg_steps), watch)
     kernel, sweep = kernel.replace(unit=unit_of(ratings)), Sweep(steps, 3 if cg_steps is None else cg_steps)
-    task = Task(key, ratings, kernel, rank, features, epochs, sweep, watch.progress)
+    place = spread.where(ratings, features)
+    task = Task(key, ratings, kernel, rank, features, epochs, sweep, watch.progress, place)
     found = evidence.given_or_found(prior, task)
     settings = {"prior": found.told, "features": features, **sweep._asdict()}
     state, log = loop.run(
         init(key, ratings, kernel=kernel, rank=rank, features=features),
-        (histories(ratings, features, even=True), found.priors),
-        sweep,
-        loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse, solves=True),
+        (place.histories(ratings, features), found.priors),
+        place.over(sweep),
+        loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse, solves=True, place=place),
         watch,
     )
     return found.fit(state, ratings, kernel, features, log)

@@ -3,7 +3,7 @@
 For a kernel that is not linear in a row the solves are Newton's steps, and the sweep is an alternating Newton method's.
 """
 
-from typing import NamedTuple, no_type_check
+from typing import NamedTuple, TypeVar, no_type_check
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +11,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from jaxmf import sharding
 from jaxmf.data.features import Sides
 from jaxmf.data.histories import PAGES, Block, joint_blocks
 from jaxmf.data.ratings import Ratings
@@ -24,16 +25,26 @@ from jaxmf.model.problem import Problem, in_unit
 from jaxmf.model.tables import Table
 from jaxmf.training.loop import Info
 
+T = TypeVar("T")
+
 REMEDY = "raise `factor_reg`"
 
 
 @no_type_check
 class Histories(struct.PyTreeNode):
-    """The training ratings as blocks of both sides' rows, how much each row was rated, and the rows' features."""
+    """The training ratings as blocks of both sides' rows, how much each row was rated, and the rows' features.
+
+    With an `axis`, they are of the users of one device of a mesh, which has that axis.
+    """
 
     n: Weights
     blocks: tuple[Block, ...]
     features: Sides
+    axis: str | None = struct.field(pytree_node=False, default=None)
+
+    def over(self, users: T, ratings: T, whole: T) -> "Histories":
+        """Of each array what is given for those that lie so on a mesh."""
+        return self.replace(n=Weights(users, whole), blocks=ratings, features=whole)
 
 
 @no_type_check
@@ -94,10 +105,11 @@ def step(
     )
     mean = links.both_means(features, link, model)
     away = table - mean.user.join(mean.item)
-    total = unexplained[len(users) :].sum() + away.dot(away * precision).sum()
+    of_users, of_items = jnp.split(away.dot(away * precision), [len(users)])
+    total = unexplained[len(users) :].sum() + sharding.summed(of_users.sum(), data.axis) + of_items.sum()
     for one, of_side in zip(link, priors, strict=True):
         total += links.penalty(one, of_side.link_precision())
-    return State(model, link), {"loss": total / n.user.sum()}
+    return State(model, link), {"loss": total / n.item.sum()}
 
 
 def solve_blocks(

@@ -15,9 +15,10 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Key
 
+from jaxmf import sharding
 from jaxmf.data.features import Sides
-from jaxmf.data.histories import Block
-from jaxmf.data.lengths import by_length
+from jaxmf.data.histories import WIDTHS, Block
+from jaxmf.data.lengths import SLOTS, by_length
 from jaxmf.data.ratings import Ratings
 from jaxmf.model import links, objective, params, rows
 from jaxmf.model.kernels import Clicks
@@ -26,9 +27,10 @@ from jaxmf.model.params import Params
 from jaxmf.model.priors import CLICKS, Prior, Priors, check
 from jaxmf.model.problem import Problem, background_of
 from jaxmf.model.tables import Gram, Table
-from jaxmf.training import loop
-from jaxmf.training.alternating import REMEDY, State
+from jaxmf.training import loop, spread
+from jaxmf.training.alternating import REMEDY, State, T
 from jaxmf.training.loop import Fit, Info, Watch
+from jaxmf.training.spread import Here, Spread
 
 START = 0.1
 """Length of a row at the start."""
@@ -36,19 +38,29 @@ START = 0.1
 
 @no_type_check
 class Histories(struct.PyTreeNode):
-    """The clicks of users' rows and of items', as stacks of blocks."""
+    """The clicks of users' rows and of items', as stacks of blocks.
+
+    With an `axis`, they are of the users of one device of a mesh, which has that axis.
+    """
 
     user: tuple[Block, ...]
     item: tuple[Block, ...]
+    axis: str | None = struct.field(pytree_node=False, default=None)
+
+    def over(self, users: T, ratings: T, whole: T) -> "Histories":  # noqa: ARG002 as `alternating.Histories.over`
+        """Of each array what is given for those that lie so on a mesh."""
+        return self.replace(user=ratings, item=ratings)
 
 
-def histories(ratings: Ratings, kernel: Clicks) -> Histories:
-    """Clicks on the host as what `step` takes, counted as the kernel counts them.
+def histories(ratings: Ratings, kernel: Clicks, place: Here | Spread) -> Histories:
+    """Clicks on the host as what `step` takes, counted as the kernel counts them; over a mesh on its devices.
 
     They come in even sizes, so that fits of about as many share a program.
     """
     rating, weight = map(np.asarray, kernel.weighed(ratings.rating, ratings.weight))
     ratings = ratings.replace(rating=rating, weight=weight)
+    if isinstance(place, Spread):
+        return Histories(*place.blocks(ratings, SLOTS // WIDTHS[0], joint=False), sharding.SHARDS)
     # A row's clicks in the order of the other side's table, which is then read from one end to the other.
     sides = (side.take(np.argsort(side.item, kind="stable")) for side in (ratings, ratings.transpose()))
     return Histories(*map(by_length, sides))
@@ -78,8 +90,11 @@ def step(state: State, data: Histories, *, kernel: Clicks, prior: Priors, cg_ste
         prior: The priors.
         cg_steps: Conjugate-gradient steps a row, from where it is.
     """
-    model, users = half_sweep(state.params, data.user, kernel=kernel, prior=prior.user, cg_steps=cg_steps)
-    turned, items = half_sweep(model.transpose(), data.item, kernel=kernel, prior=prior.item, cg_steps=cg_steps)
+    few = {"kernel": kernel, "cg_steps": cg_steps}
+    model, users = half_sweep(state.params, Gram.of(state.params.item.factors), data.user, prior=prior.user, **few)
+    users = sharding.summed(users, data.axis)
+    gram = sharding.summed(Gram.of(model.user.factors), data.axis)
+    turned, items = half_sweep(model.transpose(), gram, data.item, prior=prior.item, **few)
     loss = (items.total + users.held) / users.weight
     return State(turned.transpose(), state.links), {"loss": loss}
 
@@ -93,13 +108,12 @@ class Half(NamedTuple):
 
 
 def half_sweep(
-    model: Params, stacks: tuple[Block, ...], *, kernel: Clicks, prior: Prior, cg_steps: int
+    model: Params, gram: Gram, stacks: tuple[Block, ...], *, kernel: Clicks, prior: Prior, cg_steps: int
 ) -> tuple[Params, Half]:
-    """The users' rows solved, and both tables in the axes of the items' background.
+    """The users' rows solved, and both tables in the axes of the items' background, whose factors have this `gram`.
 
     The background there is its diagonal, exactly.
     """
-    gram = Gram.of(model.item.factors)
     turned, spectrum = in_axes(model, gram)
     user, item = turned.user, turned.item
     background = background_of(kernel, gram.replace(matrix=jnp.maximum(spectrum, 0)))
@@ -178,11 +192,13 @@ def fit(
     kernel.check(ratings.weight)
     priors = check(CLICKS if prior is None else prior)
     sweep = Sweep(1 if cg_steps is None else cg_steps)
+    place = spread.where(ratings, features)
+    told = {"prior": priors, **sweep._asdict()}
     state, log = loop.run(
         init(key, ratings, rank=rank),
-        (histories(ratings, kernel), priors),
-        sweep,
-        loop.Run(ratings, kernel, epochs, REMEDY, {"prior": priors, **sweep._asdict()}, loop.rmse),
+        (histories(ratings, kernel, place), priors),
+        place.over(sweep),
+        loop.Run(ratings, kernel, epochs, REMEDY, told, loop.rmse, place=place),
         watch,
     )
     return Fit(Model(_settled(state.params), kernel, priors), *log)

@@ -24,6 +24,7 @@ from jaxmf.training import alternating, loop
 from jaxmf.training.alternating import Histories, State, Sweep
 from jaxmf.training.centring import centred_model
 from jaxmf.training.loop import Fit, Log, Watch
+from jaxmf.training.spread import Here, Spread
 
 SHARE, ENOUGH = 0.1, 500
 """Share of the ratings that these sweeps do not see, and the fewest of them from which it is tried."""
@@ -61,7 +62,7 @@ class Fitted(Protocol):
 
 
 class Task(NamedTuple):
-    """What a prior is wanted for: the arguments of `als.fit` of the same names, the kernel in the ratings' unit."""
+    """What a prior is wanted for: `als.fit`'s arguments of these names, the kernel in its unit, and where it runs."""
 
     key: Key[Array, ""]
     ratings: Ratings
@@ -71,6 +72,7 @@ class Task(NamedTuple):
     epochs: int = EPOCHS
     sweep: Sweep = Sweep()
     progress: bool = False
+    place: Here | Spread = Here()
 
 
 class Found(NamedTuple):
@@ -183,7 +185,7 @@ def spreads(ratings: Ratings, unit: float) -> Spreads:
 def _strength(task: Task, held: Bool[np.ndarray, " n"], begin: Priors) -> tuple[float, float]:
     """The power of 2 by which to multiply the factors' precisions, and the seconds of compiling."""
     seen, features = without(task, held)
-    known = jax.device_put(alternating.histories(seen, features, even=True))
+    known = jax.tree.map(jnp.asarray, task.place.histories(seen, features))
     watch = Watch(validation=task.ratings.take(held), progress=task.progress)
     compiling = []
 
@@ -227,8 +229,10 @@ def without(task: Task, hidden: Bool[np.ndarray, " n"]) -> tuple[Ratings, Sides]
 
 def swept(task: Task, state: State, data: tuple[Histories, Priors], watch: Watch) -> tuple[State, Log]:
     """The state after the task's sweeps, by the program that `als.fit` runs, and their log."""
-    of = loop.Run(task.ratings, task.kernel, task.epochs, alternating.REMEDY, {}, loop.rmse, solves=True)
-    return loop.run(state, data, task.sweep, of, watch)
+    of = loop.Run(
+        task.ratings, task.kernel, task.epochs, alternating.REMEDY, {}, loop.rmse, solves=True, place=task.place
+    )
+    return loop.run(state, data, task.place.over(task.sweep), of, watch)
 
 
 def of_seen(features: Sides, seen: Ratings) -> Sides:

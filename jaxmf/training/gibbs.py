@@ -10,10 +10,10 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, ScalarLike
 
+from jaxmf import sharding
 from jaxmf.data.features import Sides, check_rows
-from jaxmf.data.histories import filled
 from jaxmf.data.packing import even
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import Ratings, filled
 from jaxmf.model.kernels import Kernel, Linear, refuse_clicks, unit_of
 from jaxmf.model.likelihoods import Gaussian, Likelihood
 from jaxmf.model.params import Params
@@ -122,6 +122,7 @@ def fit(  # noqa: PLR0913 a trainer
     chains = len(keys)
     likelihood.check(np.asarray(ratings.rating), kernel)
     refuse_clicks(kernel, "gibbs")
+    sharding.refuse("Gibbs sampling")
     loop.check(ratings, kernel, rank, sweeps, watch)
     check_rows(features, ratings.n_users, ratings.n_items)
     kernel = kernel if likelihood.latent else kernel.replace(unit=unit_of(ratings))

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax import lax
-from jax.sharding import AxisType, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from jaxmf import sharding
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model import objective, params
 from jaxmf.model.kernels import Kernel
@@ -85,8 +85,7 @@ def compiled(
     """
     epochs, chunk = trainer.epochs, trainer.side_by_side
     devices = jax.local_devices()
-    mesh = jax.make_mesh((len(devices),), ("jobs",), axis_types=(AxisType.Auto,), devices=devices)
-    spread, whole = PartitionSpec("jobs"), PartitionSpec()
+    mesh, spread, whole = sharding.mesh_of(devices), sharding.spec("configurations"), sharding.spec()
 
     def every(data: Data, of_groups: tuple[Job, ...], deals: tuple[Deal, ...], length: Int[Array, ""]) -> Rmse:
         def fit_all(group: Group, jobs: Job, deal: Deal) -> Float[Array, "slots epochs"]:

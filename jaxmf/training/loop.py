@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, ScalarLike
 from tqdm import tqdm
 
-from jaxmf.data.histories import filled
 from jaxmf.data.packing import even
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import Ratings, filled
 from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.model import objective
 from jaxmf.model.kernels import Kernel, check_ratings
@@ -22,6 +21,7 @@ from jaxmf.model.params import Params
 from jaxmf.model.posterior import Posterior
 from jaxmf.model.priors import Priors
 from jaxmf.training.leaves import facts
+from jaxmf.training.place import Place
 
 
 @runtime_checkable
@@ -159,6 +159,7 @@ class Run(NamedTuple):
         settings: What changes the result besides, for the keeper: a tree of numbers, words and arrays.
         rmse: RMSE of a state's predictions on the validation part, of a function of the module's level.
         solves: Whether an epoch is solves of many steps a row: how it is best compiled.
+        place: Where its state is between epochs.
     """
 
     ratings: Ratings
@@ -168,6 +169,7 @@ class Run(NamedTuple):
     settings: Mapping[str, Any]
     rmse: Callable[[Any, Kernel, Ratings, ScalarLike, ScalarLike], Float[Array, ""]]
     solves: bool = False
+    place: Place = Place()
 
 
 def rmse(state: _HasParams, kernel: Kernel, validation: Ratings, low: ScalarLike, high: ScalarLike) -> Array:
@@ -176,7 +178,7 @@ def rmse(state: _HasParams, kernel: Kernel, validation: Ratings, low: ScalarLike
 
 
 class Form(NamedTuple):
-    """What a program depends on of its arguments: their structure, and each array's shape and type."""
+    """What a program depends on of its arguments: their structure, and each array's shape, type and devices."""
 
     tree: Any
     leaves: tuple[jax.ShapeDtypeStruct, ...]
@@ -185,7 +187,7 @@ class Form(NamedTuple):
     def of(cls, arguments: PyTree) -> "Form":
         """The form of some arguments, all of them arrays."""
         leaves, tree = jax.tree.flatten(arguments)
-        return cls(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves))
+        return cls(tree, tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_spread(leaf)) for leaf in leaves))
 
 
 SMALL = {"xla_cpu_experimental_ynn_fusion_type": ""} if version("jaxlib").startswith("0.10.") else {}
@@ -240,7 +242,8 @@ def run(
         told = facts({**known, **of.settings, "ratings": of.ratings, "start": state})
         state, begin = watch.keeper.load(state, told)
     began = time.perf_counter()
-    state, data, kernel, held = jax.tree.map(_array, (state, data, of.kernel, _held(of.ratings, watch.validation)))
+    held = _held(of.ratings, None if watch.validation is None else of.place.pairs(watch.validation))
+    state, data, kernel, held = jax.tree.map(_array, (of.place.spread(state), data, of.kernel, held))
     start = time.perf_counter()
     step = program(epoch, Form.of((state, data, kernel)), solves=of.solves, gives_up=(0,))
     measure = None if held is None else program(of.rmse, Form.of((state, kernel, *held)))
@@ -256,16 +259,18 @@ def run(
         if not np.isfinite(info["loss"]):
             raise ValueError(f"the loss is {info['loss']} after epoch {at + 1}: {of.remedy}")
         if watch.callback is not None:
-            watch.callback(at + 1, {name: float(np.mean(value)) for name, value in info.items()}, state.params)
+            watch.callback(
+                at + 1, {name: float(np.mean(value)) for name, value in info.items()}, of.place.gathered(state).params
+            )
         if watch.keeper is not None and ((at + 1) % watch.keeper.every == 0 or at + 1 == of.epochs):
-            watch.keeper.save(state, at + 1, told)
+            watch.keeper.save(of.place.gathered(state), at + 1, told)
         if watch.patience is not None:
             since += 1
             if info["rmse"] < best:
                 best, best_state, since = info["rmse"], jax.tree.map(lambda x: x.copy(), state), 0
             if since >= watch.patience:
                 break
-    state = jax.block_until_ready(state if best_state is None else best_state)
+    state = jax.block_until_ready(of.place.gathered(state if best_state is None else best_state))
     history_of = {name: np.stack([info[name] for info in history]) for name in (history[0] if history else {})}
     return state, Log(history_of, time.perf_counter() - began - compiling, compiling)
 
@@ -276,6 +281,11 @@ def _held(ratings: Ratings, validation: Ratings | None) -> tuple[Ratings, np.flo
         return None
     low, high = np.float32(np.min(ratings.rating)), np.float32(np.max(ratings.rating))
     return filled(validation, even(len(validation))), low, high
+
+
+def _spread(leaf: jax.Array) -> Any:  # noqa: ANN401 any sharding
+    """An array's devices, where they are several."""
+    return leaf.sharding if len(leaf.sharding.device_set) > 1 else None
 
 
 def _array(leaf: Any) -> jax.Array:  # noqa: ANN401 any leaf

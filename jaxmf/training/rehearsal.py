@@ -176,7 +176,7 @@ def _without(task: Task, found: Found, group: Bool[np.ndarray, " users"]) -> tup
     state = alternating.init(task.key, seen, kernel=task.kernel, rank=task.rank, features=features)
     of_all = task.kernel.offset(float(np.average(task.ratings.rating, weights=task.ratings.weight)))
     state = state.replace(params=state.params.replace(offset=jnp.full_like(state.params.offset, of_all)))
-    data = (alternating.histories(seen, features, even=True), found.priors)
+    data = (task.place.histories(seen, features), found.priors)
     state, log = evidence.swept(task, state, data, Watch(progress=task.progress))
     return found.fit(state, seen, task.kernel, features, log).model, log.compile_seconds
 

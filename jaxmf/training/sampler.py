@@ -22,9 +22,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from jaxmf.data.features import Features, Sides
-from jaxmf.data.histories import Block, filled, joint_blocks
+from jaxmf.data.histories import Block, joint_blocks
 from jaxmf.data.packing import even
-from jaxmf.data.ratings import AnyArray, Ratings
+from jaxmf.data.ratings import AnyArray, Ratings, filled
 from jaxmf.model import links, params, rows
 from jaxmf.model.kernels import Kernel
 from jaxmf.model.likelihoods import Gaussian, Likelihood, Ordinal

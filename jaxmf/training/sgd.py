@@ -14,9 +14,9 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, ScalarLike
 
+from jaxmf import sharding
 from jaxmf.data.features import Sides, check_rows
-from jaxmf.data.histories import filled
-from jaxmf.data.ratings import Ratings
+from jaxmf.data.ratings import Ratings, filled
 from jaxmf.model import links, objective, params
 from jaxmf.model.kernels import Kernel, refuse_clicks, unit_of
 from jaxmf.model.links import Links
@@ -260,6 +260,7 @@ def fit(  # noqa: PLR0913 a trainer
         True
     """
     refuse_clicks(kernel, "sgd")
+    sharding.refuse("SGD")
     loop.check(ratings, kernel, rank, epochs, watch)
     if not batch_size >= 1:
         raise ValueError(f"batch_size must be 1 or more, got {batch_size}")

@@ -1,6 +1,6 @@
 """Kernel matrix factorisation in JAX whose users and items are updated online, in microseconds, without retraining."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from jaxmf import sharding
 from jaxmf.baselines import interop, surprise, weighted_rating
@@ -19,7 +19,10 @@ from jaxmf.training.loop import Fit, Watch
 
 name_functions()
 
-__version__ = version("jaxmf")
+try:
+    __version__ = version("jaxmf")
+except PackageNotFoundError:  # read from its source, and not installed
+    __version__ = "unknown"
 
 __all__ = [
     "Fit",

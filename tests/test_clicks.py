@@ -106,7 +106,12 @@ def test_no_half_sweep_raises_the_objective(given):
         for side in ("user", "item"):
             turn = (lambda x: x) if side == "user" else (lambda x: x.transpose())
             half = clicks.half_sweep(
-                turn(model), getattr(data, side), kernel=kernel, prior=getattr(PRIORS, side), cg_steps=1
+                turn(model),
+                Gram.of(turn(model).item.factors),
+                getattr(data, side),
+                kernel=kernel,
+                prior=getattr(PRIORS, side),
+                cg_steps=1,
             )
             model = turn(half[0])
             losses.append(objective(kernel, PRIORS, model.user.factors, model.item.factors, given))
@@ -331,3 +336,9 @@ def test_clicks_drift_by_how_they_rank(given):
     assert all(0 < value < 1 for values in found[1:] for value in values)
     with pytest.raises(ValueError, match="an error says nothing of clicks"):
         jaxmf.drift.replay(fit, given, parts=2)
+
+
+def test_pairs_beyond_32_bits_are_counted(given):
+    many = given.replace(n_users=138_000, n_items=27_000)
+    of_all, of_many = (float(Clicks().measured(one).share) for one in (given, many))
+    assert of_many * 138_000 * 27_000 == pytest.approx(of_all * given.n_users * given.n_items)

@@ -122,6 +122,14 @@ def test_the_loss_of_a_sweep_is_the_objective_after_it(kernel, pages, ratings, m
     np.testing.assert_allclose(info["loss"], loss, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kernel", [Linear(), KERNEL], ids=lambda kernel: type(kernel).__name__)
+def test_more_steps_than_a_row_needs_change_nothing(kernel, ratings):
+    few, many = (
+        als.fit(KEY, ratings, kernel=kernel, rank=32, prior=Prior(), epochs=3, cg_steps=steps) for steps in (33, 400)
+    )
+    np.testing.assert_allclose(many.history["loss"], few.history["loss"], rtol=1e-5)
+
+
 def test_als_finds_the_stationary_point(ratings):
     result = als.fit(KEY, ratings, kernel=Linear(), rank=3, epochs=300, cg_steps=8)
     n = objective.weights(ratings)

@@ -244,7 +244,7 @@ def even_shape(g: int, b: int, p: int) -> tuple[int, int, int]:
 
 def evened(stack: Block) -> Block:
     """The stack on the host grown to its `even_shape`, what is added being padding."""
-    g, b, p = even_shape(*map(int, stack.rows.shape), stack.owner.shape[1])
+    g, b, p = even_shape(stack.rows.shape[0], stack.rows.shape[1], stack.owner.shape[1])
 
     def grown(x: np.ndarray, size: int, fill: int) -> np.ndarray:
         widths = [(0, g - len(x)), (0, size - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]

@@ -29,13 +29,14 @@ def solve(
         matvec: A times a table of `b` rows.
         rhs: Right-hand sides, a row each.
         diagonal: The preconditioner, positive: A's diagonal, or what is near it.
-        steps: Most steps taken.
+        steps: Most steps taken. A row takes none beyond its residual's last digit, where its step lengths would be
+            ratios of roundings.
         tol: Stop when every row's preconditioned residual has fallen to this share of its first, or each to its own; 0
             never stops early, and where the steps are few that is the cheaper.
     """
     residual = rhs / diagonal
     start = (jnp.int32(0), rhs - rhs, rhs, residual, rhs.dot(residual))
-    floor = tol**2 * start[-1]
+    floor, last = tol**2 * start[-1], jnp.finfo(rhs.bias.dtype).eps ** 2 * start[-1]
 
     def unfinished(state: tuple) -> Bool[Array, ""]:
         step, *_, size = state
@@ -49,7 +50,8 @@ def solve(
         length = jnp.where(convex, _ratio(size, curvature), jnp.where(step == 0, 1.0, 0.0))
         x, r = x + p.scale(length), r - ap.scale(length)
         z = r / diagonal
-        new = jnp.where(convex, r.dot(z), 0)
+        new = r.dot(z)
+        new = jnp.where(convex & (new > last), new, 0)
         return step + 1, x, r, z + p.scale(_ratio(new, size)), new
 
     return lax.while_loop(unfinished, improve, start)[1]

@@ -94,7 +94,7 @@ class Clicks(struct.PyTreeNode):
             return self
         _, weight = self.replace(doubly=True).weighed(ratings.rating, ratings.weight)
         pairs = max(1, ratings.n_users) * max(1, ratings.n_items)
-        return self.replace(background=float(BACKGROUND * np.sum(weight) / pairs))
+        return self.replace(background=BACKGROUND * float(np.sum(weight)) / pairs)
 
     def weighed(
         self, rating: Float[AnyArray, "..."], weight: Float[AnyArray, "..."]

@@ -203,8 +203,12 @@ def _by_matrix(matrix: Float[Array, "b c c"]) -> cg.MatVec:
 
 
 def _traces(j: Table, block: Block, b: int) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-    """Traces of the bias's and the factors' parts of JᵀJ."""
-    return _squares(block, b, j.bias), by_row(block, b, jnp.sum(j.factors**2, (1, 2)))
+    """Traces of the bias's and the factors' parts of JᵀJ.
+
+    Over the last axis by a product: XLA adds one number after the other there, four times as slow.
+    """
+    of_pages = jnp.sum(j.factors**2, 1) @ jnp.ones(j.factors.shape[2])
+    return _squares(block, b, j.bias), by_row(block, b, of_pages)
 
 
 def _mean_diagonal(bias: Float[Array, " b"], factors: Float[Array, " b"], rhs: Table) -> Table:

@@ -1,7 +1,6 @@
 """Many devices: what the axes of arrays are to a mesh of them. No other file names a mesh's axes.
 
-    with jaxmf.sharding.over(jax.devices()):
-        fit = jaxmf.als.fit(key, ratings, kernel=kernel)
+What is trained inside `with jaxmf.sharding.over(jax.devices()):` is trained over all of them.
 
 A user lives on one device with all of its ratings, so that its row is solved where it is. Items are on every device:
 what their rows are solved from is summed over all.

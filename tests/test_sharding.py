@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,8 +14,9 @@ from reference import random_ratings
 
 from jaxmf import sharding
 from jaxmf.data import shards
+from jaxmf.data.features import implicit_sides
 from jaxmf.model.kernels import Linear
-from jaxmf.training import als
+from jaxmf.training import als, gibbs, sgd
 from jaxmf.training.spread import Spread
 
 
@@ -42,6 +44,13 @@ def test_over_several_devices_it_is_what_it_is_on_one(name, count, numbers):
 @pytest.mark.parametrize("count", COUNTS)
 def test_each_device_has_its_part_of_the_users(count, numbers):
     assert numbers[f"{count}.rows.0"] == -(-203 // count)
+
+
+def test_a_run_goes_on_over_another_number_of_devices(numbers):
+    assert numbers["later.sweeps"] == 2
+    for key in (key for key in numbers.files if key.startswith("whole.")):
+        scale = np.abs(numbers[key]).max()
+        np.testing.assert_allclose(numbers[f"later{key[5:]}"], numbers[key], rtol=1e-4, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
@@ -81,6 +90,18 @@ def test_a_mesh_of_one_device_is_none():
         assert sharding.current() is None
     with pytest.raises(ValueError, match="mesh of no devices: give such as"), sharding.over([]):
         pass
+
+
+def test_what_is_not_spread_is_refused(monkeypatch):
+    ratings = random_ratings(np.random.default_rng(0), 50, 40, 700)
+    key, several = jax.random.key(0), SimpleNamespace(size=2)
+    monkeypatch.setattr(sharding, "current", lambda: several)
+    with pytest.raises(ValueError, match="Gibbs sampling over 2 devices: it runs on one only"):
+        gibbs.fit(key, ratings)
+    with pytest.raises(ValueError, match="SGD over 2 devices"):
+        sgd.fit(key, ratings, kernel=Linear())
+    with pytest.raises(ValueError, match="features are not spread over devices yet"):
+        als.fit(key, ratings, kernel=Linear(), features=implicit_sides(ratings))
 
 
 def test_rows_are_dealt_out_and_gathered_again():

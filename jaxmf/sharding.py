@@ -7,7 +7,7 @@ what their rows are solved from is summed over all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 Tree = TypeVar("Tree")
 Whole = TypeVar("Whole")
@@ -23,7 +24,7 @@ Out = TypeVar("Out")
 SHARDS = "shards"
 """The one axis of a mesh: its devices."""
 
-AXES = {"users": SHARDS, "ratings": SHARDS, "configurations": SHARDS, "items": None, "draws": None}
+AXES = {"users": SHARDS, "ratings": SHARDS, "configurations": SHARDS, "items": None}
 """The mesh's axis of each axis of arrays; `None` where all of it is on every device."""
 
 _current: ContextVar[Mesh | None] = ContextVar("mesh", default=None)
@@ -36,8 +37,8 @@ def spec(axis: str | None = None) -> PartitionSpec:
         >>> spec("users"), spec("items")
         (PartitionSpec('shards',), PartitionSpec())
     """
-    over = AXES[axis] if axis else None
-    return PartitionSpec() if over is None else PartitionSpec(over)
+    along = AXES[axis] if axis else None
+    return PartitionSpec() if along is None else PartitionSpec(along)
 
 
 def mesh_of(devices: Sequence[Any]) -> Mesh:
@@ -69,7 +70,8 @@ def over(devices: Sequence[Any]) -> Iterator[Mesh]:
     mesh = mesh_of(devices)
     token = _current.set(mesh)
     try:
-        yield mesh
+        with jax.default_device(devices[0]) if mesh.size == 1 else nullcontext():
+            yield mesh
     finally:
         _current.reset(token)
 
@@ -107,8 +109,8 @@ def cut(function: Callable[[Whole, Tree], Out], mesh: Mesh | None, axis: str) ->
     """
     if mesh is None:
         return function
-    over = spec(axis)
-    return jax.shard_map(function, mesh=mesh, in_specs=(spec(), over), out_specs=over, check_vma=False)
+    lying = spec(axis)
+    return jax.shard_map(function, mesh=mesh, in_specs=(spec(), lying), out_specs=lying, check_vma=False)
 
 
 def home(tree: Tree) -> Tree:
@@ -116,19 +118,18 @@ def home(tree: Tree) -> Tree:
     return jax.device_put(jax.tree.map(np.asarray, tree))
 
 
-def on(devices: Mesh, axis: str, tree: Tree) -> Tree:
-    """Arrays on the host as arrays on a mesh, cut along this axis, their first."""
-    return jax.device_put(tree, NamedSharding(devices, spec(axis)))
+def on(mesh: Mesh, tree: PyTree, axis: str | None = None) -> Any:  # noqa: ANN401 such a tree of arrays of the mesh
+    """Arrays as arrays on a mesh, cut along this axis, their first, or whole on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, spec(axis)))
 
 
-def made(devices: Mesh, of_shard: Callable[[int], Tree]) -> Tree:
+def made(mesh: Mesh, of_shard: Callable[[int], Tree]) -> Tree:
     """Arrays of which each device of a mesh has a part, one behind the other, made one after the other on the host."""
-    sharding = NamedSharding(devices, spec("ratings"))
-    here = [(at, one) for at, one in enumerate(devices.devices.flat) if one.process_index == jax.process_index()]
-    parts = [jax.device_put(of_shard(at), device) for at, device in here]
+    lying = NamedSharding(mesh, spec("ratings"))
+    shards = [jax.device_put(of_shard(at), device) for at, device in enumerate(mesh.devices.flat)]
 
     def joined(*leaves: jax.Array) -> jax.Array:
-        shape = (devices.size * leaves[0].shape[0], *leaves[0].shape[1:])
-        return jax.make_array_from_single_device_arrays(shape, sharding, list(leaves))
+        shape = (mesh.size * leaves[0].shape[0], *leaves[0].shape[1:])
+        return jax.make_array_from_single_device_arrays(shape, lying, list(leaves))
 
-    return jax.tree.map(joined, *parts)
+    return jax.tree.map(joined, *shards)

@@ -72,6 +72,8 @@ def main(args: Scaling) -> None:
 def measured(args: Scaling, n: int, devices: int) -> dict[str, Any]:
     """One fit in a process that has done nothing else."""
     jax.config.update("jax_num_cpu_devices", devices)
+    if len(jax.devices()) < devices:
+        raise ValueError(f"--devices {devices}: here are {len(jax.devices())}")
     n_users, n_items = max(1, n // args.per_user), max(1, n // (5 * args.per_user))
     rng = np.random.default_rng(args.seed)
     truth = Truth(rng, n_users, n_items)

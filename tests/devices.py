@@ -15,7 +15,10 @@ from jaxmf.model.kernels import Clicks, Linear, Logistic
 from jaxmf.training import spread
 
 COUNTS = (1, 2, 4, 8)
-NAMES = ("als", "als_logistic", "clicks", "fold_in", "fold_in_posterior", "top_n")
+LONG = 20_000
+"""Ratings of an item whose pages fill more than a block, on each of two devices too."""
+
+NAMES = ("als", "als_logistic", "clicks", "fold_in", "fold_in_posterior", "top_n", "few_users", "long_rows")
 
 
 def found(posterior: jaxmf.Posterior) -> dict[str, list]:
@@ -32,6 +35,15 @@ def found(posterior: jaxmf.Posterior) -> dict[str, list]:
     top = jaxmf.recommend.top_n(folded[0], np.arange(1100), n=10, seen=new)
     every = np.arange(203), np.arange(203) % 90
     products = [one.params.user.factors @ one.params.item.factors.T for one in (clicks.model, folded[1])]
+    few = random_ratings(rng, 5, 30, 100)
+    user = np.arange(LONG, dtype=np.int32)
+    long = few.replace(
+        user=user,
+        item=user // (LONG - 5),
+        rating=few.rating[user % 100],
+        weight=np.ones(LONG, np.float32),
+        n_users=LONG,
+    )
     place, start = spread.where(ratings, Sides()), jaxmf.als.init(key, ratings, kernel=Linear(), rank=8)
     rows = place.spread(start).params.user.bias.addressable_shards[0].data.shape[0]
     return {
@@ -46,6 +58,8 @@ def found(posterior: jaxmf.Posterior) -> dict[str, list]:
         "fold_in": [*jax.tree.leaves(folded[0].params.user), products[1]],
         "fold_in_posterior": jax.tree.leaves(drawn.draws.params.user),
         "top_n": [top.item, top.score],
+        "few_users": _numbers(jaxmf.als.fit(key, few, kernel=Linear(), rank=3, epochs=3)),
+        "long_rows": _numbers(jaxmf.als.fit(key, long, kernel=Linear(), rank=2, epochs=2)),
     }
 
 

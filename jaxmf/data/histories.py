@@ -293,7 +293,7 @@ def stack_of(parts: list[tuple[Side, Places]], shape: tuple[int, int, int, int])
         owner.ravel()[ranges(first, at.pages)] = np.repeat(at.place, at.pages)
         other, rating, weight = (x.ravel() for x in pages)
         for source, slot in side.sorted.chunks(side.rows[at.rows], first * width):
-            other[slot] = source if side.positions else np.asarray(side.ratings.item)[source] + side.beyond
+            other[slot] = source if side.positions else np.asarray(side.ratings.item)[source].astype(int) + side.beyond
             rating[slot] = np.asarray(side.ratings.rating)[source]
             weight[slot] = np.asarray(side.ratings.weight)[source]
         begin += at.shape[0]

@@ -28,18 +28,24 @@ class Sorted(NamedTuple):
     def by(cls, row: Int[np.ndarray, " n"], n_rows: int) -> "Sorted":
         """Ratings of these rows, sorted by counting: O(n + rows).
 
+        Raises:
+            ValueError: If a row is none of the table's.
+
         Example:
             >>> Sorted.by(np.array([2, 0, 2]), 3).order
             array([1, 0, 2], dtype=int32)
         """
         n = len(row)
+        if n and not 0 <= row.min() <= row.max() < n_rows:
+            bad = row[(row < 0) | (row >= n_rows)][0]
+            raise ValueError(f"row {bad} is outside the table of {n_rows} rows: check the ratings, `ratings.check`")
         bounds = np.arange(n + 1, dtype=np.int32 if n < np.iinfo(np.int32).max else np.int64)
         one_each = sparse.csr_array((np.ones(n, bool), row, bounds), shape=(n, n_rows)).tocsc()
         return cls(one_each.indices, one_each.indptr)
 
     def counts(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
         """How many ratings each of these rows has."""
-        return (self.start[rows + 1] - self.start[rows]).astype(np.int64)
+        return np.diff(self.start)[rows].astype(np.int64)
 
     def chunks(
         self, rows: Int[np.ndarray, " rows"], first: Int[np.ndarray, " rows"]

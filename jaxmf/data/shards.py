@@ -72,7 +72,8 @@ def stacks(ratings: Ratings, dealt: Deal, *, pages: int = PAGES, joint: bool = T
     (row, size, shards), n_items = dealt, ratings.n_items
     user = row[ratings.user]
     by_user = Sorted.by(user, shards * size)
-    by_item = Sorted.by(user // size * n_items + np.asarray(ratings.item), shards * n_items)
+    wide = np.int32 if shards * n_items <= np.iinfo(np.int32).max else np.int64
+    by_item = Sorted.by((user // size).astype(wide) * n_items + np.asarray(ratings.item), shards * n_items)
     of_users = ratings.replace(user=user, n_users=shards * size)
     of_items, after = of_users.transpose(), size if joint else 0
     users = [Side(of_users, by_user, at * size + np.arange(size), -at * size, after) for at in range(shards)]

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 
 from jaxmf import sharding
 from jaxmf.data.features import Features, Sides
-from jaxmf.data.histories import CACHED_PAGES, blocks, packed_row, unpacked
+from jaxmf.data.histories import CACHED_PAGES, blocks, packed_row, padded, unpacked
+from jaxmf.data.packing import even
 from jaxmf.data.ratings import AnyArray, Ratings
 from jaxmf.model.model import Model
 from jaxmf.model.params import Params, check_rows
@@ -87,12 +88,14 @@ def fold_in_users(
     grown = model.grown(ratings.n_users, 0)
     table, frozen = jax.tree.map(jnp.copy, grown.params.user), grown.frozen()  # `update` writes into the copy
     check_rows(users, table, "user")
+    mesh = sharding.current()
     for stack in blocks(ratings, users, pages=CACHED_PAGES, ladder=True):
-        if sharding.current() is None:
+        if mesh is None or len(stack.rows) == 1:
             for block in unstack(stack):
                 table = update(table, frozen, block, said)
         else:
-            table = table.put(stack.rows.ravel(), *sharding.home(solve_stacks(frozen, (stack,), said)))
+            whole = padded(stack, even(len(stack.rows)))
+            table = table.put(whole.rows.ravel(), *sharding.home(solve_stacks(frozen, (whole,), said, mesh=mesh)))
     return grown.with_users(table).advanced()
 
 

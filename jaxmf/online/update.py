@@ -39,26 +39,21 @@ share of its first residual at which it counts as solved: a row is then within 1
 Fitted = TypeVar("Fitted", Model, Posterior)
 
 
-def solve_stacks(frozen: Model | Posterior, stacks: tuple[Block, ...], said: Table | None = None) -> tuple[Table, ...]:
+@partial(jax.jit, static_argnames="mesh")
+def solve_stacks(
+    frozen: Model | Posterior, stacks: tuple[Block, ...], said: Table | None = None, *, mesh: Mesh | None = None
+) -> tuple[Table, ...]:
     """Users' rows for whole stacks of blocks that are on the device already, as one program.
-
-    Over the devices of `jaxmf.sharding.over` each solves its part of every stack's blocks.
 
     Args:
         frozen: As in `solve_block`.
         stacks: The stacks.
         said: As in `solve_block`.
+        mesh: Devices each of which solves its part of every stack's blocks.
 
     Returns:
-        A table a stack, its rows in the order of the stack's `rows`.
+        A table a stack, its rows in the order of the stack's `rows`; of a mesh it is on its devices.
     """
-    return _solve_stacks(frozen, stacks, said, mesh=sharding.current())
-
-
-@partial(jax.jit, static_argnames="mesh")
-def _solve_stacks(
-    frozen: Model | Posterior, stacks: tuple[Block, ...], said: Table | None, *, mesh: Mesh | None
-) -> tuple[Table, ...]:
 
     def joined(solved: Table) -> Table:
         """Blocks of rows one after the other, behind the draws where there are such."""

@@ -155,6 +155,7 @@ def _best(
     position = np.full(n_items, np.iinfo(np.int32).max, np.int32)
     position[kept] = np.arange(len(kept))
     mesh = sharding.current()
+    score, items = (score, items) if mesh is None else sharding.on(mesh, (score, items))
     for rows, mask, chosen in top.user_blocks(users, _shown(seen, n_items), position):
         found = _found(score, rows, mask, items, most, mesh=mesh)
         value, at = found if mesh is None else sharding.home(found)

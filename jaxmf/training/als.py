@@ -67,7 +67,7 @@ def fit(  # noqa: PLR0913 a trainer
     state, log = loop.run(
         init(key, ratings, kernel=kernel, rank=rank, features=features),
         (place.histories(ratings, features), found.priors),
-        place.over(sweep),
+        place.sweep(sweep),
         loop.Run(ratings, kernel, epochs, REMEDY, settings, loop.rmse, solves=True, place=place),
         watch,
     )

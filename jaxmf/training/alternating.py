@@ -42,7 +42,7 @@ class Histories(struct.PyTreeNode):
     features: Sides
     axis: str | None = struct.field(pytree_node=False, default=None)
 
-    def over(self, users: T, ratings: T, whole: T) -> "Histories":
+    def lying(self, users: T, ratings: T, whole: T) -> "Histories":
         """Of each array what is given for those that lie so on a mesh."""
         return self.replace(n=Weights(users, whole), blocks=ratings, features=whole)
 

@@ -47,7 +47,7 @@ class Histories(struct.PyTreeNode):
     item: tuple[Block, ...]
     axis: str | None = struct.field(pytree_node=False, default=None)
 
-    def over(self, users: T, ratings: T, whole: T) -> "Histories":  # noqa: ARG002 as `alternating.Histories.over`
+    def lying(self, users: T, ratings: T, whole: T) -> "Histories":  # noqa: ARG002 as `alternating.Histories.lying`
         """Of each array what is given for those that lie so on a mesh."""
         return self.replace(user=ratings, item=ratings)
 
@@ -197,7 +197,7 @@ def fit(
     state, log = loop.run(
         init(key, ratings, rank=rank),
         (histories(ratings, kernel, place), priors),
-        place.over(sweep),
+        place.sweep(sweep),
         loop.Run(ratings, kernel, epochs, REMEDY, told, loop.rmse, place=place),
         watch,
     )

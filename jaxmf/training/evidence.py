@@ -232,7 +232,7 @@ def swept(task: Task, state: State, data: tuple[Histories, Priors], watch: Watch
     of = loop.Run(
         task.ratings, task.kernel, task.epochs, alternating.REMEDY, {}, loop.rmse, solves=True, place=task.place
     )
-    return loop.run(state, data, task.place.over(task.sweep), of, watch)
+    return loop.run(state, data, task.place.sweep(task.sweep), of, watch)
 
 
 def of_seen(features: Sides, seen: Ratings) -> Sides:

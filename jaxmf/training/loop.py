@@ -137,7 +137,7 @@ def check(ratings: Ratings, kernel: Kernel, rank: int, epochs: int, watch: Watch
     check_coordinates(ratings)
     check_ratings(kernel, np.asarray(ratings.rating))
     if watch.validation is not None:
-        check_coordinates(watch.validation)
+        check_coordinates(watch.validation.replace(n_users=ratings.n_users, n_items=ratings.n_items), "validation")
     if watch.patience is not None and watch.validation is None:
         raise ValueError(
             f"patience={watch.patience} needs validation ratings to judge by: pass them in Watch(validation=…)"

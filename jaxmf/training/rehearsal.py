@@ -17,6 +17,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
+from jaxmf import sharding
 from jaxmf.data.arrays import Column, check_lengths, to_times
 from jaxmf.data.features import Sides, check_rows
 from jaxmf.data.histories import Block, blocks
@@ -108,6 +109,7 @@ def new_users(
         0.0
     """
     refuse_clicks(kernel, "rehearsal")
+    sharding.refuse("A rehearsal")
     loop.check(ratings, kernel, rank, evidence.EPOCHS, Watch())
     check_rows(features, ratings.n_users, ratings.n_items)
     times = None if order is None else to_times(order, "order")

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -29,7 +28,7 @@ class Here(Place):
         """What a sweep takes, in even sizes."""
         return histories(ratings, features, even=True)
 
-    def over(self, sweep: Callable) -> Callable:
+    def sweep(self, sweep: Callable) -> Callable:
         """The sweep."""
         return sweep
 
@@ -48,21 +47,21 @@ class Spread(Place):
     def histories(self, ratings: Ratings, features: Sides) -> Histories:
         """What a sweep takes, each device's made in turn and put there."""
         n_user, n_item = map(np.asarray, weights(ratings))
-        n = Weights(self._dealt(n_user), sharding.on(self.mesh, "items", n_item))
+        n = Weights(self._dealt(n_user), sharding.on(self.mesh, n_item))
         users, items = self.blocks(ratings, PAGES)
         return Histories(n, (*users, *items), features, sharding.SHARDS)
 
     def blocks(
         self, ratings: Ratings, pages: int, *, joint: bool = True
     ) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
-        """The users' and the items' histories as `jaxmf.shards.stacks`, on their devices."""
+        """The users' and the items' histories as `jaxmf.data.shards.stacks`, on their devices."""
         users, items = stacks(ratings, self.dealt, pages=pages, joint=joint)
         return (
             tuple(sharding.made(self.mesh, stack.of) for stack in users),
             tuple(sharding.made(self.mesh, stack.of).replace(axis=sharding.SHARDS) for stack in items),
         )
 
-    def over(self, sweep: Callable) -> "Sharded":
+    def sweep(self, sweep: Callable) -> "Sharded":
         """The sweep over the mesh."""
         return Sharded(sweep, self.mesh)
 
@@ -70,7 +69,7 @@ class Spread(Place):
         """The state with each user's row on its device."""
         model = jax.tree.map(np.asarray, state.params)
         user = Table(self._dealt(model.user.bias), self._dealt(model.user.factors))
-        rest = sharding.on(self.mesh, "items", (model.item, model.offset, jax.tree.map(np.asarray, state.links)))
+        rest = sharding.on(self.mesh, (model.item, model.offset, jax.tree.map(np.asarray, state.links)))
         return State(model.replace(user=user, item=rest[0], offset=rest[1]), rest[2])
 
     def gathered(self, state: State) -> State:
@@ -85,7 +84,7 @@ class Spread(Place):
     def _dealt(self, of_users: np.ndarray) -> jax.Array:
         rows = np.zeros((self.dealt.size * self.dealt.shards, *of_users.shape[1:]), of_users.dtype)
         rows[self.dealt.row] = of_users
-        return sharding.on(self.mesh, "users", jnp.asarray(rows))
+        return sharding.on(self.mesh, rows, "users")
 
 
 class Sharded(NamedTuple):
@@ -98,7 +97,7 @@ class Sharded(NamedTuple):
         """The state after it."""
         users, ratings, whole = (sharding.spec(axis) for axis in ("users", "ratings", None))
         of_state = State(state.params.replace(user=users, item=whole, offset=whole), whole)
-        of_data = data[0].over(users, ratings, whole), whole
+        of_data = data[0].lying(users, ratings, whole), whole
         local = jax.shard_map(
             self.sweep,
             mesh=self.mesh,

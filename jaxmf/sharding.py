@@ -34,8 +34,8 @@ def spec(axis: str | None = None) -> PartitionSpec:
     """How an array with this axis in front, one of `AXES`, lies on a mesh; without one all of it is on every device.
 
     Example:
-        >>> spec("users"), spec("items")
-        (PartitionSpec('shards',), PartitionSpec())
+        >>> tuple(spec("users")), tuple(spec("items"))
+        (('shards',), ())
     """
     along = AXES[axis] if axis else None
     return PartitionSpec() if along is None else PartitionSpec(along)

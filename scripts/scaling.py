@@ -39,7 +39,7 @@ class Scaling(Output):
     kernel: str = "linear"
     """The kernel: linear or logistic."""
     epochs: int = 5
-    """Sweeps."""
+    """Sweeps, two or more: memory is looked at while the first loads what any takes, and while the others run."""
     found: bool = False
     """Find the prior in the ratings, as a fit does that is given none; its sweeps are then in the seconds."""
     seed: int = 0
@@ -49,6 +49,8 @@ class Scaling(Output):
         for name, least in (("ratings", WARM), ("devices", 1)):
             if not getattr(self, name) or min(getattr(self, name)) < least:
                 raise ValueError(f"--{name} {getattr(self, name)}: give numbers of {least} or more")
+        if self.epochs < 2:
+            raise ValueError(f"--epochs {self.epochs}: give numbers of 2 or more")
 
 
 def main(args: Scaling) -> None:
@@ -78,20 +80,27 @@ def measured(args: Scaling, n: int, devices: int) -> dict[str, Any]:
     rng = np.random.default_rng(args.seed)
     truth = Truth(rng, n_users, n_items)
     with jaxmf.sharding.over(jax.devices()[:devices]):
-        fitted(args, truth.ratings(rng, WARM), epochs=1)
+        fitted(args, truth.ratings(rng, WARM), epochs=1, watch=jaxmf.Watch())
         ratings = truth.ratings(rng, n)
-        before = memory(reset=True)
-        fit = fitted(args, ratings, epochs=args.epochs)
+        before, peaks = memory(reset=True), []
+
+        def looked(*_: object) -> None:
+            peaks.append(memory())
+            memory(reset=True)
+
+        fit = fitted(args, ratings, epochs=args.epochs, watch=jaxmf.Watch(callback=looked))
     model, user, item = fit.model, rng.integers(0, n_users, PAIRS), rng.integers(0, n_items, PAIRS)
     away = np.asarray(predict(model.params, model.kernel, user, item)) - truth(user, item)
-    after, rows = memory(), n_users + n_items
+    rows = n_users + n_items
+    most, sweeping = ((max(of) - before) / n if before else None for of in (peaks, peaks[1:]))
     return {
         "ratings": n,
         "devices": devices,
         "seconds_a_sweep": fit.seconds / args.epochs,
         "ns_a_rating": 1e9 * fit.seconds / args.epochs / n,
         "compile_seconds": fit.compile_seconds,
-        "bytes_a_rating": (after - before) / n if before and after else None,
+        "bytes_a_rating": most,
+        "sweep_bytes_a_rating": sweeping,
         "table_bytes_a_rating": 4 * rows * (args.rank + 1) / n,
         "rmse_of_the_truth": float(np.sqrt(np.mean(away**2))),
     }
@@ -120,11 +129,13 @@ class Truth:
         return Ratings(user, item, rating, np.ones(n, np.float32), *sizes)
 
 
-def fitted(args: Scaling, ratings: Ratings, *, epochs: int) -> jaxmf.Fit:
+def fitted(args: Scaling, ratings: Ratings, *, epochs: int, watch: jaxmf.Watch) -> jaxmf.Fit:
     """The fit that is measured."""
     kernel = jaxmf.kernels.for_range(0.5, 5.0, args.kernel)
     prior = None if args.found else jaxmf.priors.DEFAULT
-    return jaxmf.als.fit(jax.random.key(args.seed), ratings, kernel=kernel, rank=args.rank, prior=prior, epochs=epochs)
+    return jaxmf.als.fit(
+        jax.random.key(args.seed), ratings, kernel=kernel, rank=args.rank, prior=prior, epochs=epochs, watch=watch
+    )
 
 
 def memory(*, reset: bool = False) -> int | None:

@@ -38,7 +38,10 @@ def url(live):
 def test_every_kind_of_request_is_answered(live, url, rate):
     before = live.about().batches
     args = Load(clients=4, seconds=3, rate=rate)
-    taken, errors, seconds = asyncio.run(load.loaded(args, url, films=FILMS, users=USERS))
+    for _ in range(5):  # kinds are drawn at random, and on a busy machine few are answered
+        taken, errors, seconds = asyncio.run(load.loaded(args, url, films=FILMS, users=USERS))
+        if all(taken.values()):
+            break
     assert live.about().batches > before
     found = load.measured(taken, errors, seconds)
     assert errors == []

@@ -27,7 +27,7 @@ def test_ratings_are_the_truth_but_for_noise():
     assert 0.5 <= ratings.rating.min() <= ratings.rating.max() <= 5
 
 
-@pytest.mark.parametrize("wrong", [{"ratings": (10,)}, {"ratings": ()}, {"devices": (0,)}])
+@pytest.mark.parametrize("wrong", [{"ratings": (10,)}, {"ratings": ()}, {"devices": (0,)}, {"epochs": 1}])
 def test_what_it_refuses(wrong):
     with pytest.raises(ValueError, match="give numbers of"):
         Scaling(**wrong)

@@ -39,8 +39,9 @@ class Sorted(NamedTuple):
         if n and not 0 <= row.min() <= row.max() < n_rows:
             bad = row[(row < 0) | (row >= n_rows)][0]
             raise ValueError(f"row {bad} is outside the table of {n_rows} rows: check the ratings, `ratings.check`")
-        bounds = np.arange(n + 1, dtype=np.int32 if n < np.iinfo(np.int32).max else np.int64)
-        one_each = sparse.csr_array((np.ones(n, bool), row, bounds), shape=(n, n_rows)).tocsc()
+        dtype = np.int32 if max(n, n_rows) < np.iinfo(np.int32).max else np.int64
+        given = np.ones(n, bool), row.astype(dtype, copy=False), np.arange(n + 1, dtype=dtype)
+        one_each = sparse.csr_array(given, shape=(n, n_rows)).tocsc()
         return cls(one_each.indices, one_each.indptr)
 
     def counts(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:

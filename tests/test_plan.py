@@ -1,0 +1,54 @@
+"""The plan: a program compiled on shapes alone, of which each device holds its share, and what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from plan import Plan, laid_out, main
+
+SMALL = {"users": 800, "items": 200, "ratings": 20_000, "rank": 4}
+
+
+def test_it_compiles_what_is_never_made(tmp_path, capsys):
+    main(Plan(**SMALL, json=tmp_path / "plan.json"))
+    (row,) = json.loads((tmp_path / "plan.json").read_text())["rows"]
+    assert row["devices"] == 1
+    assert row["fits"]
+    assert row["user_table_gb"] == pytest.approx(4 * 5 * 800 / 1e9)
+    assert row["arguments_gb"] > 20_000 * 24 / 1e9
+    assert "fits on 1 devices" in capsys.readouterr().out
+
+
+def test_it_doubles_devices_until_it_fits(tmp_path):
+    script, file = Path(__file__).parents[1] / "scripts" / "plan.py", tmp_path / "plan.json"
+    given = [f"--{name}={value}" for name, value in (SMALL | {"devices": 2, "memory": 6e-4}).items()]
+    subprocess.run([sys.executable, str(script), *given, f"--json={file}"], check=True, env=os.environ)
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["devices"] for row in rows] == [2, 4, 8, 16, 32][: len(rows)]
+    assert len(rows) > 1
+    for row in rows:
+        assert row["user_table_gb"] == pytest.approx(4 * 5 * 800 / row["devices"] / 1e9)
+        assert row["sent_gb"] > 0
+
+
+def test_all_ratings_have_a_slot():
+    args = Plan(**SMALL)
+    for side in laid_out(args, 2, 400):
+        assert sum(g * p * width for g, _, p, width in side) >= 10_000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"users": 0}, "above 0"),
+        ({"devices": 1000}, "512 at most"),
+        ({"pages": 4000}, "between 1"),
+        ({"device": "x"}, "H100"),
+    ],
+)
+def test_what_it_refuses(wrong, text):
+    with pytest.raises(ValueError, match=text):
+        Plan(**wrong)

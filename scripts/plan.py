@@ -85,7 +85,7 @@ class Layout(NamedTuple):
 
 def main(args: Plan) -> None:
     """Compile for the devices asked for, and where it does not fit for twice as many until it does."""
-    jax.config.update("jax_num_cpu_devices", MOST if args.devices > 1 else 1)
+    jax.config.update("jax_num_cpu_devices", MOST)
     rows, devices = [planned(args, args.devices)], args.devices
     while not rows[-1]["fits"] and 2 * devices <= min(MOST, len(jax.devices())):
         devices *= 2

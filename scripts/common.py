@@ -208,6 +208,13 @@ def features_of(kind: str, ratings: Ratings) -> Sides:
     return jaxmf.features.implicit_sides(ratings) if kind == "implicit" else Sides()
 
 
+def process_bytes(name: str) -> int | None:
+    """Bytes of this process: `VmRSS` what it holds, `VmHWM` the most that it held; `None` where no Linux says."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), None)
+
+
 def text(value: Any) -> str:  # noqa: ANN401
     """A number in four digits, or several by name."""
     if isinstance(value, dict):

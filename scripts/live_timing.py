@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from common import Output, run, say, show
+from common import Output, process_bytes, run, say, show
 
 import jaxmf
 from jaxmf.data.history import History
@@ -133,8 +133,7 @@ def stretched(live: Live, size: Size, args: Timing) -> dict[str, float]:
 
 def resident() -> float:
     """GB that the process has in memory."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 2**20
+    return (process_bytes("VmRSS") or 0) / 2**30
 
 
 def arrays(live: Live) -> float:

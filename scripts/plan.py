@@ -18,7 +18,7 @@ from jaxmf import sharding
 from jaxmf.data.features import Sides
 from jaxmf.data.histories import PAGES, WASTE, WIDTHS, Block, even_shape
 from jaxmf.data.layout import places
-from jaxmf.data.packing import page_width
+from jaxmf.data.packing import page_width, pages_needed
 from jaxmf.model import links
 from jaxmf.model.objective import Weights
 from jaxmf.model.params import Params
@@ -137,7 +137,7 @@ def laid_out(args: Plan, devices: int, size: int) -> Layout:
     width = page_width(np.concatenate([users, items]), WIDTHS, WASTE)
 
     def stacks(count: np.ndarray) -> list[Shape]:
-        found = [one.shape for one in places(np.maximum(1, -(-count // width)), args.pages, PAGES)]
+        found = [one.shape for one in places(pages_needed(count, width), args.pages, PAGES)]
         return [(*even_shape(round(g / rate), b, p), width) for g, b, p in found]
 
     return Layout(stacks(users), stacks(items))

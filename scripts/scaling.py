@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from common import Output, run, say, show
+from common import Output, process_bytes, run, say, show
 
 import jaxmf
 from jaxmf.data.ratings import Ratings
@@ -140,13 +140,10 @@ def fitted(args: Scaling, ratings: Ratings, *, epochs: int, watch: jaxmf.Watch) 
 
 def memory(*, reset: bool = False) -> int | None:
     """Bytes that the process has held at most, or with `reset` holds and counts from; `None` where nobody says."""
-    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not status.exists():
-        return None
-    if reset:
-        clear.write_text("5")
-    name = "VmRSS" if reset else "VmHWM"
-    return next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
+    held = process_bytes("VmRSS" if reset else "VmHWM")
+    if reset and held:
+        Path("/proc/self/clear_refs").write_text("5")
+    return held
 
 
 if __name__ == "__main__":

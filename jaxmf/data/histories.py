@@ -5,6 +5,7 @@ pages' equations, so a page is all that the solver batches over: one shape serve
 with a million, and one compiled program a whole side.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar, no_type_check
 
 import jax
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from jaxmf.data.arrays import to_numbers, to_rows
 from jaxmf.data.layout import Places, Sorted, places
-from jaxmf.data.packing import even, page_width, ranges
+from jaxmf.data.packing import even, page_width, pages_needed, ranges
 from jaxmf.data.ratings import AnyArray, Ratings
 
 Rows = TypeVar("Rows")
@@ -226,12 +227,7 @@ def padded_share(stacks: tuple[Block, ...]) -> float:
 
 def padded(stack: Block, g: int) -> Block:
     """The stack on a device with `g` blocks, what is added being padding."""
-    more = g - stack.rows.shape[0]
-
-    def grown(x: AnyArray, fill: int = 0) -> AnyArray:
-        return jnp.pad(x, [(0, more), *[(0, 0)] * (x.ndim - 1)], constant_values=fill)
-
-    return jax.tree.map(grown, stack).replace(rows=grown(stack.rows, PADDING)) if more else stack
+    return _grown(jnp.pad, stack, g, stack.rows.shape[1], stack.owner.shape[1])
 
 
 def even_shape(g: int, b: int, p: int) -> tuple[int, int, int]:
@@ -244,14 +240,18 @@ def even_shape(g: int, b: int, p: int) -> tuple[int, int, int]:
 
 def evened(stack: Block) -> Block:
     """The stack on the host grown to its `even_shape`, what is added being padding."""
-    g, b, p = even_shape(stack.rows.shape[0], stack.rows.shape[1], stack.owner.shape[1])
+    return _grown(np.pad, stack, *even_shape(stack.rows.shape[0], stack.rows.shape[1], stack.owner.shape[1]))
 
-    def grown(x: np.ndarray, size: int, fill: int) -> np.ndarray:
+
+def _grown(pad: Callable, stack: Block, g: int, b: int, p: int) -> Block:
+    """The stack with so many blocks, rows and pages."""
+
+    def grown(x: AnyArray, size: int, fill: int = 0) -> AnyArray:
         widths = [(0, g - len(x)), (0, size - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]
-        return np.pad(x, widths, constant_values=fill)
+        return pad(x, widths, constant_values=fill)
 
-    pages = [grown(x, p, 0) for x in (stack.other, stack.rating, stack.weight)]
-    return Block(grown(stack.rows, b, PADDING), grown(stack.owner, p, b - 1), *pages)
+    pages = {name: grown(getattr(stack, name), p) for name in ("other", "rating", "weight")}
+    return stack.replace(rows=grown(stack.rows, b, PADDING), owner=grown(stack.owner, p, b - 1), **pages)
 
 
 class Side(NamedTuple):
@@ -277,7 +277,7 @@ class Side(NamedTuple):
 
     def places(self, width: int, most: int) -> list[Places]:
         """Where the rows stand in stacks of blocks of `most` pages."""
-        return places(np.maximum(1, -(-self.counts // width)), most, PAGES)
+        return places(pages_needed(self.counts, width), most, PAGES)
 
 
 def stack_of(parts: list[tuple[Side, Places]], shape: tuple[int, int, int, int]) -> Block:

@@ -46,7 +46,8 @@ class Sorted(NamedTuple):
 
     def counts(self, rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, " rows"]:
         """How many ratings each of these rows has."""
-        return np.diff(self.start)[rows].astype(np.int64)
+        rows = rows.astype(np.int64, copy=False)  # one more than the largest of a narrow type is none of it
+        return (self.start[rows + 1] - self.start[rows]).astype(np.int64)
 
     def chunks(
         self, rows: Int[np.ndarray, " rows"], first: Int[np.ndarray, " rows"]

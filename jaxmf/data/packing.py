@@ -16,9 +16,19 @@ def page_width(count: Int[np.ndarray, " rows"], widths: Sequence[int], waste: fl
     """
 
     def empty(width: int) -> float:
-        return 1 - count.sum() / max(1, np.maximum(1, -(-count // width)).sum() * width)
+        return 1 - count.sum() / max(1, pages_needed(count, width).sum() * width)
 
     return next((width for width in widths if empty(width) <= waste), widths[-1])
+
+
+def pages_needed(count: Int[np.ndarray, " rows"], width: int) -> Int[np.ndarray, " rows"]:
+    """Pages of `width` ratings that rows of so many fill; a row without a rating has an empty one.
+
+    Example:
+        >>> pages_needed(np.array([0, 8, 9]), 8)
+        array([1, 1, 2])
+    """
+    return np.maximum(1, -(-count // width))
 
 
 def block_sizes(pages: Int[np.ndarray, " rows"], ordinary: int) -> list[int]:

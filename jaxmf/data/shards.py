@@ -7,7 +7,7 @@ from jaxtyping import Int
 
 from jaxmf.data.histories import PAGES, WASTE, WIDTHS, Block, Side, even_shape, stack_of
 from jaxmf.data.layout import Places, Sorted, places
-from jaxmf.data.packing import page_width
+from jaxmf.data.packing import page_width, pages_needed
 from jaxmf.data.ratings import Ratings
 
 
@@ -87,5 +87,5 @@ def stacks(ratings: Ratings, dealt: Deal, *, pages: int = PAGES, joint: bool = T
 
 def _stacks(sides: list[Side], width: int, pages: int) -> list[Stack]:
     most = np.max([side.counts for side in sides], 0)
-    found = places(np.maximum(1, -(-most // width)), pages, PAGES)
+    found = places(pages_needed(most, width), pages, PAGES)
     return [Stack(sides, at, (*even_shape(*at.shape), width)) for at in found]

@@ -7,7 +7,6 @@ from jaxtyping import Array, Key
 
 from jaxmf.data.features import Sides, implicit_sides
 from jaxmf.data.ratings import Ratings, hint
-from jaxmf.data.ratings import check as check_coordinates
 from jaxmf.data.settings import check_choice, check_whole
 from jaxmf.model.kernels import Clicks, Kernel, for_range
 from jaxmf.model.model import Model
@@ -84,7 +83,7 @@ def fit_model(key: Key[Array, ""], ratings: Ratings, settings: Settings) -> Mode
     Raises:
         ValueError: If there is no such method, or a setting is another method's or makes no sense.
     """
-    _check(ratings, settings)
+    _check(settings)
     kernel, method, rank, prior, epochs, implicit, watch = settings
     features = implicit_sides(ratings) if implicit else Sides()
     if method == "gibbs":
@@ -97,8 +96,8 @@ def fit_model(key: Key[Array, ""], ratings: Ratings, settings: Settings) -> Mode
     return trainer.fit(key, ratings, kernel=kernel, rank=rank, prior=prior, watch=watch, **few).model
 
 
-def _check(ratings: Ratings, settings: Settings) -> None:
-    _, method, rank, prior, epochs, _, watch = settings
+def _check(settings: Settings) -> None:
+    _, method, rank, prior, epochs, *_ = settings
     check_choice("method", method, Method)
     check_whole("rank", rank, least=1, meaning="the number of factors a row")
     if epochs is not None:
@@ -109,5 +108,3 @@ def _check(ratings: Ratings, settings: Settings) -> None:
         )
     if prior is not None and method == "gibbs":
         raise ValueError('prior is given and method="gibbs" samples it: leave it out, or use "als" or "sgd"')
-    if watch.validation is not None:
-        check_coordinates(watch.validation.replace(n_users=ratings.n_users, n_items=ratings.n_items))
